@@ -1,0 +1,55 @@
+# Needs Python >= 3.11, git and make; everything else is fetched into .tools/, .venv/ and .venv-oldest/.
+PYTHON ?= python3
+VENV := .venv/bin
+
+# What is set up, built and tested is shown as it happens.
+export PYTHONUNBUFFERED := 1
+# Cold starts are measured and waited for: let Python keep its bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tools demo test lint format bench serve wheels build constraints clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z ]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## make .venv (Python 3.13) with our packages and all that development needs
+	@$(PYTHON) -m scripts.environments development
+
+tools: ## fetch the AWS Lambda emulator into .tools/
+	@$(PYTHON) -m scripts.environments tools
+
+demo: setup tools ## one agent on Lambda and on Azure Functions, remembering across cold starts
+	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.demo
+
+test: ## every suite, emulators included, also on the oldest Python found; arguments for pytest: ARGS="-k name"
+	@$(PYTHON) -m scripts.environments development tools oldest
+	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.suites $(ARGS)
+
+lint: setup ## ruff, pyright, and no registry's address in a tracked file
+	@$(VENV)/ruff check
+	@$(VENV)/ruff format --check
+	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/pyright
+	@$(VENV)/python -m scripts.addresses
+
+format: setup ## put the code in order
+	@$(VENV)/ruff check --fix
+	@$(VENV)/ruff format
+
+bench: setup tools ## measure, and compare with the targets
+	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m benchmarks
+
+serve: setup ## serve the sample agent on this machine
+	@cd samples/server && ../../$(VENV)/python app.py
+
+wheels: ## build the wheel of every package into dist/
+	@$(PYTHON) -m scripts.wheels
+
+build: wheels
+
+constraints: ## take newer releases of what we depend on
+	@$(PYTHON) -m scripts.constraints
+
+clean: ## remove everything that was fetched or built
+	@rm -rf .venv .venv-oldest .tools .pytest_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

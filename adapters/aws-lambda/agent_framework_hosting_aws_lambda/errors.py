@@ -1,0 +1,13 @@
+"""What ends an invocation without an HTTP response."""
+
+from __future__ import annotations
+
+from agent_framework_hosting.errors import ConfigurationError, HostingError
+
+
+class UnsupportedEvent(ConfigurationError):
+    """The function was invoked by something that does not speak HTTP."""
+
+
+class NoResponse(HostingError):
+    """The app ended without a complete HTTP response."""

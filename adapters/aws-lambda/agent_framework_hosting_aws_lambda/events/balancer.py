@@ -1,0 +1,86 @@
+"""Application Load Balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+from mangum.handlers import ALB
+
+from .responses import encoded_body, header_values
+from .scopes import header_lines, http_scope, query_parameters
+from .targets import Target, below, encoded_target
+
+if TYPE_CHECKING:
+    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
+
+
+class LoadBalancer(ALB):
+    """Use Lambda functions as targets of an Application Load Balancer."""
+
+    @classmethod
+    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+        request = event.get("requestContext")
+        return isinstance(request, dict) and "elb" in request and "httpMethod" in event
+
+    @property
+    def target(self) -> Target:
+        path: str = self.event.get("path") or "/"
+        base = self.config["api_gateway_base_path"].rstrip("/")
+        rest = below(path, base)
+        return encoded_target("", path) if rest is None else encoded_target(base, rest)
+
+    @property
+    def scope(self) -> Scope:
+        event = self.event
+        # Health checks have few headers, sometimes none.
+        lines, last = header_lines(event.get("headers") or {}, event.get("multiValueHeaders") or {})
+        return http_scope(
+            event,
+            self.context,
+            method=event["httpMethod"],
+            target=self.target,
+            query="&".join(parameters(event)).encode(),
+            headers=lines,
+            host=last.get("host"),
+            proto=last.get("x-forwarded-proto"),
+            client=peer(last.get("x-forwarded-for")),
+        )
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        headers = header_values(response, self.config)
+        body, is_base64 = encoded_body(response, self.event["httpMethod"], headers.get("content-type"))
+        result: dict[str, Any] = {"statusCode": response["status"], "body": body, "isBase64Encoded": is_base64}
+        # Whether the target group has multi-value headers shows in the request; the response must be alike.
+        if self.event.get("multiValueHeaders") is not None:
+            result["multiValueHeaders"] = headers
+        else:
+            cookies = headers.pop("set-cookie", [])
+            single = {name: ", ".join(values) for name, values in headers.items()}
+            single.update(zip(spellings("set-cookie"), cookies, strict=False))
+            result["headers"] = single
+        return result
+
+
+def parameters(event: LambdaEvent) -> Iterator[str]:
+    """Give the query's parts as they were sent: the load balancer has split them and not decoded them."""
+    for name, values in query_parameters(event).items():
+        for value in [values] if isinstance(values, str) else values:
+            yield f"{name}={value}"
+
+
+def peer(forwarded: str | None) -> str | None:
+    """Give whom the load balancer itself saw: the last entry. Those before it are the caller's own words."""
+    if not forwarded:
+        return None
+    address = forwarded.rpartition(",")[2].strip()
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    # With `routing.http.xff_client_port.enabled` a port follows.
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def spellings(name: str) -> Iterator[str]:
+    """Spell a header name in all cases: the only way to send it twice where a header has one value."""
+    return map("".join, islice(product(*((c, c.upper()) if c.isalpha() else (c,) for c in name)), 512))

@@ -1,0 +1,80 @@
+"""HTTP API and function URL: payload format 2.0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mangum.handlers import HTTPGateway
+
+from .responses import encoded_body, header_values
+from .scopes import header_lines, http_scope
+from .targets import Target, below, decoded_target, encoded_target
+
+if TYPE_CHECKING:
+    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
+
+
+class HttpApi(HTTPGateway):
+    """Create AWS Lambda proxy integrations for HTTP APIs; Invoking Lambda function URLs."""
+
+    @classmethod
+    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+        # A "type" marks the events of Lambda authorisers, which look much the same.
+        return event.get("version") == "2.0" and "rawPath" in event and "type" not in event
+
+    @property
+    def method(self) -> str:
+        return self.event["requestContext"]["http"]["method"]
+
+    @property
+    def target(self) -> Target:
+        request: dict[str, Any] = self.event["requestContext"]
+        path: str = self.event["rawPath"]
+        base = self.config["api_gateway_base_path"].rstrip("/")
+        domain: str = request.get("domainName") or ""
+        if ".lambda-url." in domain:
+            # Encoded; a base path can only come from a proxy in front.
+            rest = below(path, base)
+            return encoded_target("", path) if rest is None else encoded_target(base, rest)
+        # Decoded. A named stage is always part of it; the base path of a custom domain never is.
+        own = domain.startswith(f"{request.get('apiId')}.")
+        stage: str = request.get("stage") or "$default"
+        rest = None if stage == "$default" else below(path, f"/{stage}")
+        if own or not base:
+            return decoded_target("", path) if rest is None else decoded_target(f"/{stage}", rest)
+        return decoded_target(base, path if rest is None else rest)
+
+    @property
+    def scope(self) -> Scope:
+        event = self.event
+        lines, last = header_lines(event.get("headers") or {}, {})
+        if cookies := event.get("cookies"):
+            # A function URL has them in both places.
+            if "cookie" in last:
+                lines = [line for line in lines if line[0] != b"cookie"]
+            lines.append((b"cookie", "; ".join(cookies).encode()))
+        return http_scope(
+            event,
+            self.context,
+            method=self.method,
+            target=self.target,
+            query=(event.get("rawQueryString") or "").encode(),
+            headers=lines,
+            host=last.get("host"),
+            proto=last.get("x-forwarded-proto"),
+            client=event["requestContext"]["http"].get("sourceIp"),
+        )
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        headers = header_values(response, self.config)
+        cookies = headers.pop("set-cookie", None)
+        body, is_base64 = encoded_body(response, self.method, headers.get("content-type"))
+        result: dict[str, Any] = {
+            "statusCode": response["status"],
+            "headers": {name: ",".join(values) for name, values in headers.items()},
+            "body": body,
+            "isBase64Encoded": is_base64,
+        }
+        if cookies:
+            result["cookies"] = cookies
+        return result

@@ -1,0 +1,49 @@
+"""Everything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from mangum.handlers import APIGateway
+
+from ..errors import UnsupportedEvent
+
+if TYPE_CHECKING:
+    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent
+
+
+class Unserved(APIGateway):
+    """Refuses the event, so that Lambda counts a failed invocation."""
+
+    @classmethod
+    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> NoReturn:
+        refuse(event)
+
+
+def refuse(event: object) -> NoReturn:
+    raise UnsupportedEvent(
+        f"This function was invoked with {description(event)}, which is not an HTTP request. LambdaHandler serves "
+        "API Gateway REST APIs and HTTP APIs, Lambda function URLs and Application Load Balancer target groups; "
+        "give any other trigger a function of its own."
+    )
+
+
+def description(event: object) -> str:
+    """Name an event by its kind and the names of its keys; values may be secret."""
+    if not isinstance(event, dict):
+        return f"an event of type {type(event).__name__}"
+    fields = cast(dict[str, Any], event)
+    if not fields:
+        return "an empty event"
+    keys = ", ".join(str(key)[:40] for key in list(fields)[:10])
+    records: object = fields.get("Records")
+    if isinstance(records, list) and records and isinstance(records[0], dict):
+        record = cast(dict[str, Any], records[0])
+        source = (
+            record.get("eventSource") or record.get("EventSource") or ("aws:cloudfront" if "cf" in record else None)
+        )
+        if source:
+            return f"an event of {source} (keys: {keys})"
+    if "detail-type" in fields:
+        return f"an EventBridge event of {fields.get('source')} (keys: {keys})"
+    return f"an event with the keys: {keys}"

@@ -1,0 +1,66 @@
+"""The host around the agent, set up from the environment in the same way on every platform.
+
+- `SAMPLE_TARGET`: `agent` (default) or `workflow`.
+- `STATE_DIR`: where conversations are kept; unset keeps them in memory, which a cold start forgets.
+- `API_KEYS`: `name=key` pairs with commas between them, for example `alice=s3cret,bob=hunter2`.
+- `SAMPLE_ALLOW_ANONYMOUS=1`: serve callers without a key. Anybody who finds the address can then use the agent.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agent_app import refund_workflow, support_agent
+
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+from agent_framework_hosting_invocations import InvocationsChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TARGETS = {"agent": support_agent, "workflow": refund_workflow}
+
+
+def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = False) -> AgentFrameworkHost:
+    """Build the host; `loopback` says that only this machine can call it, so that keys are not required.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; the message names it.
+    """
+    target = environ.get("SAMPLE_TARGET", "agent")
+    if target not in TARGETS:
+        raise ConfigurationError(f"SAMPLE_TARGET is {target!r}: set it to one of {', '.join(TARGETS)}.")
+    return AgentFrameworkHost(
+        TARGETS[target],
+        channels=[invocations(environ, loopback=loopback)],
+        state_dir=environ.get("STATE_DIR") or None,
+    )
+
+
+def invocations(environ: Mapping[str, str], *, loopback: bool) -> InvocationsChannel:
+    if keys := api_keys(environ.get("API_KEYS", "")):
+        return InvocationsChannel(auth=keys)
+    if environ.get("SAMPLE_ALLOW_ANONYMOUS") == "1":
+        return InvocationsChannel(allow_anonymous=True)
+    if loopback:
+        return InvocationsChannel()
+    raise ConfigurationError(
+        "Nobody may call this agent yet. Set API_KEYS (for example API_KEYS=alice=s3cret; callers then send "
+        "'Authorization: Bearer s3cret'), or SAMPLE_ALLOW_ANONYMOUS=1 to let everybody in."
+    )
+
+
+def api_keys(text: str) -> dict[str, str]:
+    """Parse `name=key,name=key`.
+
+    Raises:
+        ConfigurationError: A pair has no name or no key.
+    """
+    keys: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, _, key = pair.partition("=")
+        if not name or not key:
+            raise ConfigurationError("API_KEYS must look like name=key,name=key.")
+        keys[name] = key
+    return keys

@@ -1,0 +1,14 @@
+"""The support agent on AWS Lambda: the function's handler is `app.handler`."""
+
+import sys
+from pathlib import Path
+
+# In the repository the agent's modules lie one folder up; in a deployment package they lie beside this file and win.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from agent_host import build_host
+
+from agent_framework_hosting_aws_lambda import LambdaHandler
+
+host = build_host()
+handler = LambdaHandler(host)

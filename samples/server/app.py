@@ -1,0 +1,14 @@
+"""The support agent on a server of your own: http://127.0.0.1:8000/invocations."""
+
+import sys
+from pathlib import Path
+
+# The agent's modules lie one folder up.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from agent_host import build_host
+
+host = build_host(loopback=True)
+
+if __name__ == "__main__":
+    host.serve(host="127.0.0.1", port=8000)

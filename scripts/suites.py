@@ -1,0 +1,91 @@
+"""Runs every suite, also on the oldest Python that was found, and says what the machine lacked.
+
+`python -m scripts.suites [arguments for pytest]`. In CI no part may be lacking and no test be skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from scripts.environments import Environment, development, oldest
+from scripts.workspace import ROOT
+
+REPORTS = ROOT / "build" / "reports"
+# What no platform decides, and so has to hold on every Python.
+PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/aws_lambda")
+# The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
+PARTS = ("functions-worker", "lambda-emulator")
+NO_TESTS = 5
+
+
+class Outcome(NamedTuple):
+    """What came of one run of pytest."""
+
+    passed: int
+    failed: int
+    skipped: tuple[str, ...]
+    parts: frozenset[str]
+    exit_code: int
+
+
+def run(environment: Environment, folders: Sequence[str], arguments: Sequence[str]) -> Outcome:
+    """Run pytest in an environment."""
+    report = REPORTS / f"{environment.folder.name.lstrip('.')}.xml"
+    report.unlink(missing_ok=True)
+    print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
+    command = [environment.python, "-m", "pytest", f"--junitxml={report}", *folders, *arguments]
+    exit_code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    return outcome(report, exit_code)
+
+
+def outcome(report: Path, exit_code: int) -> Outcome:
+    """Read pytest's report; a run that ended before writing one has failed."""
+    if not report.exists():
+        return Outcome(0, 1, (), frozenset(), exit_code or 1)
+    passed = failed = 0
+    skipped: list[str] = []
+    parts: set[str] = set()
+    for case in ElementTree.parse(report).iter("testcase"):
+        reason = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif reason is not None:
+            skipped.append(reason.get("message", "no reason given"))
+        else:
+            passed += 1
+            parts.update(found.get("value", "") for found in case.iter("property") if found.get("name") == "needs")
+    return Outcome(passed, failed, tuple(skipped), frozenset(parts), exit_code)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    selection = bool(arguments)
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    outcomes = [run(development(), [] if selection else ["tests"], arguments)]
+    lacking: list[str] = []
+    others: list[str] = []
+    if selection:
+        print("\nA selection: run without arguments for every suite and the oldest Python.")
+    else:
+        lacking += [f"no test passed on the real {part}" for part in PARTS if part not in outcomes[0].parts]
+        if oldest().up_to_date():
+            outcomes.append(run(oldest(), PORTABLE, []))
+        else:
+            others.append("no Python 3.11 or 3.12: the portable suites ran on 3.13 only")
+    lacking += sorted({f"{each.skipped.count(why)} skipped: {why}" for each in outcomes for why in each.skipped})
+
+    print(f"\nLacking on this machine: {len(lacking + others)}", *lacking, *others, sep="\n  ")
+    broken = any(each.exit_code not in (0, NO_TESTS if selection else 0) for each in outcomes)
+    passed, failed = sum(each.passed for each in outcomes), sum(each.failed for each in outcomes)
+    print(f"{passed} passed, {failed} failed, {sum(len(each.skipped) for each in outcomes)} skipped")
+    sys.exit(broken or (bool(lacking) and "CI" in os.environ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Brings what is not Python of ours: uv, a Python to run on, Node.js and AWS's Lambda emulator.
+
+Everything that is fetched goes into `.tools/`; nothing is installed outside the project.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from scripts import interpreters
+from scripts.interpreters import Interpreter
+from scripts.workspace import CONSTRAINTS, ROOT, TOOLS
+
+OLDEST_UV = (0, 9)
+# The wheel of this release carries the Lambda Runtime Interface Emulator as a static Linux binary.
+AWS_SAM_CLI = "aws-sam-cli==1.170.0"
+EMULATORS = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64", "arm64": "aws-lambda-rie-arm64"}
+LAMBDA_EMULATOR = TOOLS / "aws-lambda-rie"
+
+
+class Lacking(Exception):
+    """The machine lacks something that cannot be fetched; the message says what to install."""
+
+
+def uv() -> Path:
+    """Return a uv that is new enough, fetching it where the machine has none.
+
+    Raises:
+        Lacking: There is neither uv nor a pip to fetch it with.
+    """
+    own = TOOLS / "uv" / "bin" / "uv"
+    for candidate in (shutil.which("uv"), own):
+        if candidate is not None and version_of(Path(candidate)) >= OLDEST_UV:
+            return Path(candidate)
+    print("uv: not on PATH, fetching it into .tools/uv")
+    try:
+        venv.create(own.parent.parent, clear=True, with_pip=True)
+        subprocess.run([own.with_name("python"), "-m", "pip", "install", "-q", "-c", CONSTRAINTS, "uv"], check=True)
+    except subprocess.CalledProcessError:
+        # Debian's Python comes without ensurepip; its pip may be there all the same.
+        target = [sys.executable, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, "--target", own.parent.parent, "uv"]
+        shutil.rmtree(own.parent.parent)
+        if subprocess.run(target, check=False).returncode != 0:
+            raise Lacking("uv could not be fetched: install uv, or python3-venv, and run this again") from None
+    return own
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Return the version of a uv, `()` where it does not start."""
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(map(int, re.findall(r"\d+", said.split()[1])))
+
+
+def python(major: int, minor: int) -> Interpreter:
+    """Return an interpreter of that version, fetching one into `.tools/python` where the machine has none.
+
+    Raises:
+        Lacking: None was found and none could be fetched.
+    """
+    found = interpreters.find(major, minor) or fetched(major, minor)
+    if found is None:
+        name = f"Python {major}.{minor}"
+        print(f"{name}: neither on PATH nor with pyenv, fetching it into .tools/python")
+        command = [uv(), "python", "install", "--no-bin", "--install-dir", TOOLS / "python", f"{major}.{minor}"]
+        subprocess.run(command, check=False)
+        found = fetched(major, minor)
+        if found is None:
+            raise Lacking(f"{name} could not be fetched: install it so that `python{major}.{minor}` is on PATH")
+    return found
+
+
+def fetched(major: int, minor: int) -> Interpreter | None:
+    """Return the interpreter of that version which an earlier run fetched."""
+    paths = sorted((TOOLS / "python").glob(f"cpython-{major}.{minor}*/bin/python{major}.{minor}"))
+    return next(filter(None, map(interpreters.probe, paths)), None)
+
+
+def has_node() -> bool:
+    """Tell whether the machine has a Node.js beside the one that `.venv` may hold."""
+    path = shutil.which("node")
+    return path is not None and not Path(path).is_relative_to(ROOT)
+
+
+def lambda_emulator() -> Path:
+    """Return the Lambda Runtime Interface Emulator for this machine, fetching it where it is not there yet.
+
+    Raises:
+        Lacking: It does not run on this kind of machine, or could not be fetched.
+    """
+    name = EMULATORS.get(platform.machine())
+    if sys.platform != "linux" or name is None:
+        raise Lacking(f"the Lambda emulator runs on Linux (x86_64, arm64), not on {sys.platform} {platform.machine()}")
+    marker = LAMBDA_EMULATOR.with_suffix(".from")
+    wanted = f"{AWS_SAM_CLI} {name}"
+    if not marker.exists() or marker.read_text() != wanted or not LAMBDA_EMULATOR.exists():
+        TOOLS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
+            fetch = [uv(), "pip", "install", "-q", "--python", sys.executable, "--target", folder, "--no-deps"]
+            if subprocess.run([*fetch, AWS_SAM_CLI], check=False).returncode != 0:
+                raise Lacking(f"the Lambda emulator could not be fetched: {AWS_SAM_CLI} holds it")
+            binary = Path(folder, "samcli", "local", "rapid", name)
+            binary.chmod(binary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+            # A rename, so that an emulator which runs just now is not written into.
+            binary.replace(LAMBDA_EMULATOR)
+        marker.write_text(wanted)
+    return LAMBDA_EMULATOR

@@ -1,0 +1,235 @@
+"""`POST /invocations`: a message or answers in, the target's response out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from anyio import CancelScope
+from starlette.responses import Response
+from starlette.routing import Route
+
+from agent_framework_hosting.auth import Auth, Authenticator
+from agent_framework_hosting.body import Json, read_json
+from agent_framework_hosting.channels import (
+    ChannelContext,
+    ChannelContribution,
+    ChannelResponseHook,
+    ChannelRunHook,
+    ChannelStreamUpdateHook,
+)
+from agent_framework_hosting.errors import TurnRepeated
+from agent_framework_hosting.problems import Problem, problem_of
+from agent_framework_hosting.requests import ChannelIdentity, ChannelRequest, ChannelSession, HostedRunResult
+from agent_framework_hosting.sse import SILENCE, EventStream, encode_event
+
+from .answers import RepeatableCall, StoredAnswers, digest_of
+from .parsing import (
+    Conversation,
+    Invocation,
+    check_text,
+    find_conversation,
+    parse_idempotency_key,
+    parse_invocation,
+)
+from .rendering import render_answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+DONE = encode_event("[DONE]")
+REPLAYED = {"idempotent-replayed": "true"}
+
+
+def mint_session_id() -> str:
+    return "ses_" + secrets.token_urlsafe(24)
+
+
+class InvocationsChannel:
+    """Serves `{"message" | "responses", "session_id"?, "stream"?}` under `path`; the README has the protocol.
+
+    `auth` says who may call; a caller's conversations are its own. Without it callers are anonymous and go on only
+    under ids that were minted here (192 random bits). `allow_anonymous` lets a caller without `Authorization` in
+    beside the known ones, and choose its ids itself.
+
+    A run hook gets the decoded body as `protocol_request`. `mint` makes session ids of the form `ses_` and 32
+    URL-safe characters; `keep_alive` and `replay_wait` are in seconds.
+
+    Raises:
+        ConfigurationError: `auth` cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str = "/invocations",
+        *,
+        run_hook: ChannelRunHook | None = None,
+        response_hook: ChannelResponseHook | None = None,
+        stream_update_hook: ChannelStreamUpdateHook | None = None,
+        auth: Auth | None = None,
+        allow_anonymous: bool = False,
+        name: str = "invocations",
+        mint: Callable[[], str] = mint_session_id,
+        keep_alive: float = SILENCE,
+        replay_wait: float = 2.0,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.run_hook = run_hook
+        self.response_hook = response_hook
+        self.stream_update_hook = stream_update_hook
+        self.authenticate = Authenticator(auth, channel=name, allow_anonymous=allow_anonymous)
+        self.allow_anonymous = allow_anonymous
+        self.mint = mint
+        self.keep_alive = keep_alive
+        self.replay_wait = replay_wait
+
+    def contribute(self, context: ChannelContext) -> ChannelContribution:
+        endpoint = Endpoint(self, context)
+        route = Route("/", endpoint.post, methods=["POST"], name=self.name)
+        return ChannelContribution([route], authenticated=self.authenticate.closed)
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One parsed request. `body` is what hooks are shown of it."""
+
+    body: Json
+    conversation: Conversation
+    request: ChannelRequest
+    repeatable: RepeatableCall | None
+
+
+def repeatable_call(
+    key: str, invocation: Invocation, conversation: Conversation, caller: ChannelIdentity | None
+) -> RepeatableCall:
+    owner = None if caller is None else caller.native_id
+    return RepeatableCall(owner, conversation.key, key, digest_of(invocation))
+
+
+class Endpoint:
+    """The channel on one host."""
+
+    def __init__(self, channel: InvocationsChannel, context: ChannelContext) -> None:
+        self.channel = channel
+        self.context = context
+        self.body_bytes = context.limits.body_bytes
+        self.answers = StoredAnswers(context.documents, wait=channel.replay_wait)
+
+    async def post(self, request: Request) -> Response:
+        try:
+            caller = await self.channel.authenticate(request)
+            body = await read_json(request, self.body_bytes)
+            call = self.parse(body, caller, request)
+            return self.stream(call) if call.request.stream else await self.answer(call)
+        except Exception as error:
+            return self.problem(error).response()
+
+    def problem(self, error: Exception) -> Problem:
+        return problem_of(error, channel=self.channel.name)
+
+    def parse(self, body: Json, caller: ChannelIdentity | None, request: Request) -> Call:
+        invocation = parse_invocation(body)
+        if invocation.responses is None and not (isinstance(invocation.message, str) and invocation.message):
+            self.check_message(invocation.message)
+        key = parse_idempotency_key([value for name, value in request.scope["headers"] if name == b"idempotency-key"])
+        conversation = find_conversation(
+            invocation,
+            channel=self.channel.name,
+            caller=caller,
+            idempotency_key=key,
+            allow_anonymous=self.channel.allow_anonymous,
+            mint=self.channel.mint,
+        )
+        return Call(
+            body,
+            conversation,
+            ChannelRequest(
+                channel=self.channel.name,
+                operation="invoke",
+                input=invocation.message,
+                session=ChannelSession(conversation.key, fresh=conversation.fresh),
+                attributes={} if key is None else {"idempotency_key": key},
+                stream=invocation.stream,
+                identity=caller,
+                responses=invocation.responses,
+            ),
+            None if key is None else repeatable_call(key, invocation, conversation, caller),
+        )
+
+    def check_message(self, message: Json) -> None:
+        from agent_framework import SupportsAgentRun
+
+        if isinstance(self.context.target, SupportsAgentRun):
+            check_text(message)
+
+    async def answer(self, call: Call) -> Response:
+        headers: dict[str, str] | None = None
+        try:
+            hosted = await self.context.run(
+                call.request,
+                run_hook=self.channel.run_hook,
+                protocol_request=call.body,
+                response_hook=self.channel.response_hook,
+                channel_name=self.channel.name,
+            )
+            content = await self.finish(call, hosted)
+        except TurnRepeated as repeated:
+            content = await self.replay(call, repeated)
+            headers = REPLAYED
+        return Response(content, headers=headers, media_type="application/json")
+
+    def stream(self, call: Call) -> Response:
+        headers: dict[str, str] = {}
+        return EventStream(
+            self.events(call, headers),
+            refuse=lambda error: self.problem(error).response(),
+            report=lambda error: encode_event(self.problem(error).body().decode(), event="error"),
+            headers=headers,
+            interval=self.channel.keep_alive,
+        )
+
+    async def events(self, call: Call, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        try:
+            stream = await self.context.run_stream(
+                call.request,
+                run_hook=self.channel.run_hook,
+                protocol_request=call.body,
+                stream_update_hook=self.channel.stream_update_hook,
+                response_hook=self.channel.response_hook,
+                channel_name=self.channel.name,
+            )
+            try:
+                async for update in stream:
+                    if text := update.text:
+                        yield encode_event(text)
+                await stream.get_final_response()
+                assert stream.hosted is not None
+                content = await self.finish(call, stream.hosted)
+            finally:
+                # A server that goes down cancels again and again (AnyIO's cancel scopes); the turn still ends in order.
+                with CancelScope(shield=True):
+                    await stream.aclose()
+        except TurnRepeated as repeated:
+            content = await self.replay(call, repeated)
+            headers.update(REPLAYED)
+            response = msgspec.json.decode(content)["response"]
+            if isinstance(response, str) and response:
+                yield encode_event(response)
+        yield encode_event(content.decode(), event="result")
+        yield DONE
+
+    async def finish(self, call: Call, hosted: HostedRunResult[Any]) -> bytes:
+        """Render the answer of a saved turn, and keep it for a repeat."""
+        known = hosted.saved or call.conversation.chosen
+        content = render_answer(hosted, call.conversation.session_id if known else None)
+        if call.repeatable is not None and hosted.saved:
+            await self.answers.keep(call.repeatable, content)
+        return content
+
+    async def replay(self, call: Call, repeated: TurnRepeated) -> bytes:
+        content = None if call.repeatable is None else await self.answers.find(call.repeatable)
+        if content is None:
+            raise repeated
+        return content

@@ -1,0 +1,85 @@
+"""Serve Microsoft Agent Framework agents and workflows from one Starlette app, on servers and serverless platforms."""
+
+from .auth import Auth
+from .channels import (
+    Channel,
+    ChannelContext,
+    ChannelContribution,
+    ChannelResponseHook,
+    ChannelRunHook,
+    ChannelStreamUpdateHook,
+    HostedStream,
+    Provisioning,
+)
+from .errors import (
+    ConfigurationError,
+    HostingError,
+    InvalidRequest,
+    SessionTooLarge,
+    StateDamaged,
+    StateUnavailable,
+    TurnBusy,
+    TurnConflict,
+    TurnRepeated,
+)
+from .host import AgentFrameworkHost
+from .isolation import (
+    ISOLATION_HEADER_CHAT,
+    ISOLATION_HEADER_USER,
+    IsolationKeys,
+    get_current_isolation_keys,
+    reset_current_isolation_keys,
+    set_current_isolation_keys,
+)
+from .keys import isolation_key
+from .limits import HostLimits
+from .requests import (
+    ChannelCommand,
+    ChannelCommandContext,
+    ChannelIdentity,
+    ChannelRequest,
+    ChannelSession,
+    HostedRunResult,
+    PendingRequest,
+)
+from .state.locations import HostStatePaths
+from .state.store import StateStore
+
+__all__ = [
+    "ISOLATION_HEADER_CHAT",
+    "ISOLATION_HEADER_USER",
+    "AgentFrameworkHost",
+    "Auth",
+    "Channel",
+    "ChannelCommand",
+    "ChannelCommandContext",
+    "ChannelContext",
+    "ChannelContribution",
+    "ChannelIdentity",
+    "ChannelRequest",
+    "ChannelResponseHook",
+    "ChannelRunHook",
+    "ChannelSession",
+    "ChannelStreamUpdateHook",
+    "ConfigurationError",
+    "HostLimits",
+    "HostStatePaths",
+    "HostedRunResult",
+    "HostedStream",
+    "HostingError",
+    "InvalidRequest",
+    "IsolationKeys",
+    "PendingRequest",
+    "Provisioning",
+    "SessionTooLarge",
+    "StateDamaged",
+    "StateStore",
+    "StateUnavailable",
+    "TurnBusy",
+    "TurnConflict",
+    "TurnRepeated",
+    "get_current_isolation_keys",
+    "isolation_key",
+    "reset_current_isolation_keys",
+    "set_current_isolation_keys",
+]

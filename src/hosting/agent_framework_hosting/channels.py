@@ -1,0 +1,148 @@
+"""What a channel is to the host, and the host to a channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from .requests import ChannelCommand, ChannelRequest, HostedRunResult
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate, SupportsAgentRun, Workflow
+    from starlette.middleware import Middleware
+    from starlette.routing import BaseRoute
+
+    from .limits import HostLimits
+    from .state.store import StateStore
+
+ChannelRunHook = Callable[..., Awaitable[ChannelRequest] | ChannelRequest]
+ChannelResponseHook = Callable[..., Awaitable[HostedRunResult[Any]] | HostedRunResult[Any]]
+ChannelStreamUpdateHook = Callable[
+    ["AgentResponseUpdate"], "AgentResponseUpdate | None | Awaitable[AgentResponseUpdate | None]"
+]
+
+
+class Provisioning:
+    """A deploy step in progress: channels register webhooks and commands, and report what they did.
+
+    With `dry_run` nothing may be changed; `done` then says what would have been.
+    """
+
+    def __init__(self, *, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
+        self.lines: list[str] = []
+
+    def done(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class ChannelContribution:
+    """What a channel adds to the app.
+
+    `routes` live below the channel's path, `root_routes` beside it; `middleware` wraps both. `authenticated`
+    says that every route checks its caller, or that its operator asked for anonymous access.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute] = (),
+        commands: Sequence[ChannelCommand] = (),
+        on_startup: Sequence[Callable[[], Awaitable[None]]] = (),
+        on_shutdown: Sequence[Callable[[], Awaitable[None]]] = (),
+        middleware: Sequence[Middleware] = (),
+        *,
+        root_routes: Sequence[BaseRoute] = (),
+        on_provision: Sequence[Callable[[Provisioning], Awaitable[None]]] = (),
+        authenticated: bool = False,
+    ) -> None:
+        self.routes = routes
+        self.commands = commands
+        self.on_startup = on_startup
+        self.on_shutdown = on_shutdown
+        self.middleware = middleware
+        self.root_routes = root_routes
+        self.on_provision = on_provision
+        self.authenticated = authenticated
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """Exposes the target over one protocol. `path` is `""` or starts with `/` and does not end with one."""
+
+    name: str
+    path: str
+
+    def contribute(self, context: ChannelContext) -> ChannelContribution: ...
+
+
+class HostedStream(Protocol):
+    """A turn in progress: iterate for updates, then await it for the final response.
+
+    Close it in every case (`contextlib.aclosing`): closing cancels a run that is not finished. `hosted` is the
+    whole result, as `ChannelContext.run` gives it, once `get_final_response()` has returned.
+    """
+
+    session: Any | None
+    hosted: HostedRunResult[Any] | None
+
+    def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]: ...
+
+    def __await__(self) -> Any:
+        """Same as `get_final_response()`."""
+        ...
+
+    async def get_final_response(self) -> Any:
+        """Finish the turn; returns, after the response hook, only when the turn is saved."""
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel the run unless it is finished. Idempotent."""
+        ...
+
+
+class ChannelContext(Protocol):
+    """The host, as one channel sees it."""
+
+    target: SupportsAgentRun | Workflow
+    documents: StateStore
+    limits: HostLimits
+
+    async def run(
+        self,
+        request: ChannelRequest,
+        *,
+        run_hook: ChannelRunHook | None = None,
+        protocol_request: Any | None = None,
+        response_hook: ChannelResponseHook | None = None,
+        channel_name: str | None = None,
+    ) -> HostedRunResult[Any]:
+        """Run one turn and save it.
+
+        Raises:
+            InvalidRequest: The target cannot be run with this input, options or responses.
+            TurnBusy: The conversation stayed busy for `HostLimits.turn_timeout`.
+            TurnConflict: The lease was lost; nothing was saved.
+            TurnRepeated: The idempotency key names a turn that is already saved.
+            SessionTooLarge: The conversation is too large to be continued.
+            StateUnavailable: The store did not answer.
+            StateDamaged: A stored document cannot be read.
+            Exception: What the target or a hook raised; its `__notes__` say whether the target had started.
+        """
+        ...
+
+    async def run_stream(
+        self,
+        request: ChannelRequest,
+        *,
+        run_hook: ChannelRunHook | None = None,
+        protocol_request: Any | None = None,
+        stream_update_hook: ChannelStreamUpdateHook | None = None,
+        response_hook: ChannelResponseHook | None = None,
+        channel_name: str | None = None,
+    ) -> HostedStream:
+        """Start one turn; the same errors as `run`, here or while the stream is consumed."""
+        ...
+
+    async def reset_session(self, isolation_key: str) -> None:
+        """Start the conversation anew; its history is archived."""
+        ...

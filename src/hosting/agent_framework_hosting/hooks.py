@@ -1,0 +1,60 @@
+"""Calls the hooks that users give to channels; each may be sync or async."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError
+from .requests import ChannelRequest, HostedRunResult
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate
+
+    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
+
+
+async def apply_run_hook(
+    hook: ChannelRunHook | None, request: ChannelRequest, *, target: object, protocol_request: object
+) -> ChannelRequest:
+    """Let the operator change a request before its session is resolved.
+
+    Raises:
+        ConfigurationError: The hook returned something else than a request.
+    """
+    if hook is None:
+        return request
+    changed = hook(request, target=target, protocol_request=protocol_request)
+    if inspect.isawaitable(changed):
+        changed = await changed
+    if not isinstance(changed, ChannelRequest):
+        raise ConfigurationError(f"The run hook must return a ChannelRequest, not {type(changed).__name__}.")
+    return changed
+
+
+async def apply_response_hook(
+    hook: ChannelResponseHook | None, result: HostedRunResult[Any], *, request: ChannelRequest, channel_name: str
+) -> HostedRunResult[Any]:
+    """Let the operator change a result; the turn is saved by then.
+
+    Raises:
+        ConfigurationError: The hook returned something else than a result.
+    """
+    if hook is None:
+        return result
+    changed = hook(result, request=request, channel_name=channel_name)
+    if inspect.isawaitable(changed):
+        changed = await changed
+    if not isinstance(changed, HostedRunResult):
+        raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
+    return changed
+
+
+async def apply_update_hook(
+    hook: ChannelStreamUpdateHook | None, update: AgentResponseUpdate
+) -> AgentResponseUpdate | None:
+    """Let the operator change or drop one streamed update."""
+    if hook is None:
+        return update
+    changed = hook(update)
+    return await changed if inspect.isawaitable(changed) else changed

@@ -1,0 +1,50 @@
+"""Isolation keys: how conversations are named, and the store names they map to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from urllib.parse import quote
+
+from .errors import InvalidRequest
+
+_SAFE = re.compile(r"[A-Za-z0-9._~@-]+")
+
+
+def isolation_key(*parts: str | None) -> str:
+    """Join parts into one key, so that different parts never give the same key.
+
+    `("a", "b:c")` becomes `a:b%3Ac`. `None` becomes the empty part and `""` becomes `%`, which no other text
+    encodes to.
+
+    Raises:
+        InvalidRequest: A part holds a lone surrogate, which has no UTF-8 form.
+    """
+    return ":".join(_encode(part) for part in parts)
+
+
+def _encode(part: str | None) -> str:
+    if part is None:
+        return ""
+    if _SAFE.fullmatch(part):
+        return part
+    return quote(check_key(part), safe="@") or "%"
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a conversation.
+
+    Raises:
+        InvalidRequest: It is not text, or holds a lone surrogate.
+    """
+    try:
+        key.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidRequest("session", "An isolation key is text without lone surrogates.") from None
+    return key
+
+
+def conversation_path(key: str) -> str:
+    """Give the store path of a conversation: `aa/<sha256 hex>`, where `aa` are the first two digits."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return f"{digest[:2]}/{digest}"

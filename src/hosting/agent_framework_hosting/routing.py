@@ -1,0 +1,105 @@
+"""Puts channels' routes into one app."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute, compile_path
+
+from .channels import Channel, ChannelContribution
+from .errors import ConfigurationError
+
+logger = logging.getLogger("agent_framework.hosting")
+
+Callback = Callable[[], Awaitable[None]]
+
+
+async def readiness(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+def check_channels(channels: Sequence[Channel]) -> None:
+    """Refuse channels that would get in each other's way.
+
+    Raises:
+        ConfigurationError: Two have one name or path, or a path is malformed.
+    """
+    for channel in channels:
+        if channel.path and (not channel.path.startswith("/") or channel.path.endswith("/")):
+            raise ConfigurationError(
+                f"Channel {channel.name!r} has the path {channel.path!r}; it must be empty, or start with / and not end with it."
+            )
+    for kind in ("name", "path"):
+        values = [getattr(channel, kind) for channel in channels]
+        if doubled := {value for value in values if values.count(value) > 1}:
+            raise ConfigurationError(f"Two channels have the same {kind} {doubled.pop()!r}; give each its own.")
+
+
+def build_app(
+    channels: Sequence[tuple[Channel, ChannelContribution]],
+    *,
+    middleware: Sequence[Middleware],
+    debug: bool,
+    start: Callback,
+    stop: Callback,
+) -> Starlette:
+    """Make the app: readiness first, then every channel's routes; its lifespan runs `start` and all callbacks."""
+    routes: list[BaseRoute] = [Route("/readiness", readiness, methods=["GET"])]
+    for channel, contribution in channels:
+        routes += [place(route, channel.path, contribution.middleware) for route in contribution.routes]
+        routes += [place(route, "", contribution.middleware) for route in contribution.root_routes]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        shutdown = [callback for _, contribution in channels for callback in contribution.on_shutdown] + [stop]
+        try:
+            await start()
+            await run_all([callback for _, contribution in channels for callback in contribution.on_startup])
+        except BaseException:
+            await run_all(shutdown, reraise=False)
+            raise
+        yield
+        await run_all(shutdown)
+
+    return Starlette(debug=debug, routes=routes, middleware=list(middleware), lifespan=lifespan)
+
+
+async def run_all(callbacks: Sequence[Callback], *, reraise: bool = True) -> None:
+    """Run every callback, log every failure, and raise the first."""
+    first: Exception | None = None
+    for callback in callbacks:
+        try:
+            await callback()
+        except Exception as error:
+            logger.exception("A start-up or shutdown step failed: %s", getattr(callback, "__qualname__", callback))
+            first = first or error
+    if first is not None and reraise:
+        raise first
+
+
+def place(route: BaseRoute, prefix: str, middleware: Sequence[Middleware]) -> BaseRoute:
+    """Give a copy of a route below `prefix`; a root route answers at the prefix itself, without a redirect.
+
+    Raises:
+        ConfigurationError: The route is of a kind that cannot be moved.
+    """
+    if not isinstance(route, (Route, WebSocketRoute, Mount)):
+        raise ConfigurationError(f"A channel's routes are Route, WebSocketRoute or Mount, not {type(route).__name__}.")
+    placed = copy.copy(route)
+    if isinstance(placed, Mount):
+        placed.path = prefix + route.path.rstrip("/")
+        placed.path_regex, placed.path_format, placed.param_convertors = compile_path(placed.path + "/{path:path}")
+    else:
+        placed.path = prefix + route.path if route.path != "/" else prefix or "/"
+        placed.path_regex, placed.path_format, placed.param_convertors = compile_path(placed.path)
+    for item in reversed(middleware):
+        cls, args, kwargs = item
+        placed.app = cls(placed.app, *args, **kwargs)
+    return placed

@@ -1,0 +1,164 @@
+"""Runs an agent for one turn, in its conversation's session."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from agent_framework import AgentResponse, Content, Message
+
+from ..errors import InvalidRequest
+from ..requests import ChannelRequest
+from ..state.sessions import StoredSession, decode_session, encode_session
+from .approvals import approval_request, approval_response, is_approval, pick
+from .messages import input_messages, origin
+from .run import Outcome
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate, AgentSession, SupportsAgentRun
+
+    from ..state.turn import Turn
+
+
+class AgentRunner:
+    """Runs one agent; turns of different conversations run side by side."""
+
+    def __init__(self, agent: SupportsAgentRun) -> None:
+        self.target = agent
+        self._takes_options = takes(agent, "options")
+
+    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> AgentRun:
+        stored = restore_session(self.target, turn)
+        if request.responses is None:
+            messages = input_messages(request)
+        else:
+            messages = [answers(request, stored)]
+        return AgentRun(self.target, messages, stored, turn, self.keywords(request))
+
+    def keywords(self, request: ChannelRequest) -> dict[str, Any]:
+        """Give the request's options as keyword arguments.
+
+        Raises:
+            InvalidRequest: The agent takes none.
+        """
+        if request.options and not self._takes_options:
+            raise InvalidRequest(
+                "options", f"{type(self.target).__name__}.run() takes no `options`; send the request without them."
+            )
+        return {"options": dict(request.options)} if request.options else {}
+
+
+def takes(target: object, parameter: str) -> bool:
+    """Whether the target's `run` has a parameter of this name."""
+    try:
+        parameters = inspect.signature(cast("Any", target).run).parameters
+    except (TypeError, ValueError):
+        return False
+    return parameter in parameters
+
+
+def restore_session(agent: SupportsAgentRun, turn: Turn | None) -> StoredSession | None:
+    """Read the session of a turn, or begin a new one; None without a conversation."""
+    if turn is None:
+        return None
+    if turn.snapshot is None:
+        return StoredSession(agent.create_session(session_id=turn.session), [])
+    return decode_session(turn.name, turn.snapshot, turn.stored_key)
+
+
+def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:
+    """Turn the answers to tool approvals into one message.
+
+    Raises:
+        InvalidRequest: An answer fits no pending approval of the conversation, or one is left out.
+    """
+    responses = request.responses or {}
+    waiting = {cast("str", item["id"]): item for item in (stored.pending if stored is not None else [])}
+    pick(responses, list(waiting))
+    if missing := [request_id for request_id in waiting if request_id not in responses]:
+        raise InvalidRequest(
+            "responses", f"The agent waits for {len(waiting)} approvals at once; {', '.join(missing)} must be answered too."
+        )
+    contents = [
+        approval_response(Content.from_dict(waiting[request_id]), answer, request_id)
+        for request_id, answer in responses.items()
+    ]
+    return Message("user", contents, additional_properties={"hosting": origin(request)})
+
+
+class AgentRun:
+    """One run of an agent."""
+
+    def __init__(
+        self,
+        agent: SupportsAgentRun,
+        messages: Sequence[Message],
+        stored: StoredSession | None,
+        turn: Turn | None,
+        keywords: dict[str, Any],
+    ) -> None:
+        self._agent = agent
+        self._messages = messages
+        self._turn = turn
+        self._keywords = keywords
+        self._stream: Any = None
+        self._collected: list[AgentResponseUpdate] | None = None
+        self.session: AgentSession | None = stored.session if stored is not None else None
+
+    async def once(self) -> AgentResponse:
+        return await self._agent.run(self._messages, session=self.session, **self._keywords)
+
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+        # A custom agent may give its stream from a coroutine, and as a plain iterator.
+        stream: Any = self._agent.run(self._messages, stream=True, session=self.session, **self._keywords)
+        if not isinstance(stream, AsyncIterable):
+            stream = await cast("Awaitable[Any]", stream)
+        self._stream = stream
+        if not hasattr(stream, "get_final_response"):
+            self._collected = []
+        async for update in cast("AsyncIterable[AgentResponseUpdate]", stream):
+            if self._collected is not None:
+                self._collected.append(update)
+            yield update
+
+    async def final(self) -> AgentResponse:
+        if self._collected is not None:
+            return AgentResponse.from_updates(self._collected)
+        return await self._stream.get_final_response()
+
+    async def outcome(self, result: AgentResponse) -> Outcome:
+        contents = approval_contents(result)
+        outcome = Outcome(pending=[approval_request(content) for content in contents])
+        if self._turn is not None and self.session is not None:
+            outcome.snapshot = encode_session(
+                self._turn.key, self.session, [content.to_dict() for content in contents]
+            )
+            outcome.resumable = has_content(self.session) or bool(contents)
+        return outcome
+
+    async def close(self) -> None:
+        stream, self._stream = self._stream, None
+        await close_stream(stream)
+
+
+def approval_contents(result: object) -> list[Content]:
+    if not isinstance(result, AgentResponse):
+        return []
+    return [content for content in result.user_input_requests if is_approval(content)]
+
+
+def has_content(session: AgentSession) -> bool:
+    """Whether a next turn would need this session."""
+    return session.service_session_id is not None or any(session.state.values())
+
+
+async def close_stream(stream: object) -> None:
+    """End a stream that may not have been read to its end."""
+    for name in ("close", "aclose"):
+        method = getattr(stream, name, None)
+        if method is not None:
+            closing = method()
+            if inspect.isawaitable(closing):
+                await closing
+            return

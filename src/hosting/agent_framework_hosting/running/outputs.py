@@ -1,0 +1,114 @@
+"""Workflow events as what channels understand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
+
+from ..errors import InvalidRequest
+from ..requests import PendingRequest
+from .approvals import approval_request, approval_response, is_approval
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowEvent
+
+
+def output_update(event: WorkflowEvent[Any]) -> AgentResponseUpdate:
+    """Give an `output` event as an update, with the event itself on `raw_representation`."""
+    data: object = event.data
+    update = AgentResponseUpdate(contents=_contents(data), role="assistant", raw_representation=event)
+    update.author_name = event.executor_id
+    if isinstance(data, AgentResponseUpdate):
+        update.message_id, update.response_id = data.message_id, data.response_id
+        update.author_name = data.author_name or event.executor_id
+    return update
+
+
+def _contents(data: object) -> list[Content]:
+    if isinstance(data, str):
+        return [Content.from_text(data)]
+    if isinstance(data, Content):
+        return [data]
+    if isinstance(data, (Message, AgentResponseUpdate)):
+        return list(data.contents)
+    if isinstance(data, AgentResponse):
+        return [content for message in data.messages for content in message.contents]
+    if isinstance(data, list):
+        return [content for item in cast("list[object]", data) for content in _contents(item)]
+    return []
+
+
+def pending_requests(events: Mapping[str, WorkflowEvent[Any]]) -> list[PendingRequest]:
+    """Describe what a workflow waits for, by request id."""
+    return [_pending(request_id, event) for request_id, event in events.items()]
+
+
+def _pending(request_id: str, event: WorkflowEvent[Any]) -> PendingRequest:
+    if is_approval(event.data):
+        return approval_request(event.data, request_id)
+    return PendingRequest(
+        id=request_id,
+        kind="workflow_request",
+        data=jsonable(event.data),
+        response_schema=schema(event.response_type),
+    )
+
+
+def response_value(event: WorkflowEvent[Any], answer: object, request_id: str) -> object:
+    """Turn a JSON answer into what the workflow takes.
+
+    Raises:
+        InvalidRequest: It does not have the type that the request asked for.
+    """
+    if is_approval(event.data):
+        return approval_response(event.data, answer, request_id)
+    expected = event.response_type
+    if isinstance(answer, expected):
+        return answer
+    try:
+        if hasattr(expected, "model_validate"):
+            return expected.model_validate(answer)
+        return msgspec.convert(answer, expected)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"responses.{request_id}", f"The answer does not fit: {error}") from None
+    except TypeError:
+        return answer  # Not a type that msgspec knows; the workflow itself decides.
+    except ValueError as error:
+        raise InvalidRequest(f"responses.{request_id}", f"The answer does not fit: {error}") from None
+
+
+def schema(kind: type[Any]) -> Mapping[str, Any] | None:
+    """Give the JSON schema of a response type, where there is one."""
+    try:
+        if hasattr(kind, "model_json_schema"):
+            return cast("Mapping[str, Any]", kind.model_json_schema())
+        return msgspec.json.schema(kind)
+    except (TypeError, ValueError):
+        return None
+
+
+def jsonable(value: Any) -> Any:
+    """Give a value's JSON form: models and dataclasses as objects, anything unknown as text."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, (AgentResponse, Message)):
+        return value.text
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return jsonable(asdict(value))
+    if hasattr(value, "to_dict"):
+        return jsonable(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [jsonable(item) for item in cast("Sequence[object]", value)]
+    try:
+        return json.loads(msgspec.json.encode(value))
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return str(value)

@@ -1,0 +1,63 @@
+"""What a turn needs of the thing that runs its target."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..requests import ChannelRequest, PendingRequest
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate
+
+    from ..state.turn import Turn
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a finished run leaves behind.
+
+    `snapshot` and `checkpoint` go into the conversation; with `resumable` false there is nothing in them that a
+    next turn would need.
+    """
+
+    pending: Sequence[PendingRequest] = ()
+    snapshot: bytes | None = None
+    checkpoint: str | None = None
+    resumable: bool = False
+
+
+class Run(Protocol):
+    """One run of the target: `once`, or `updates` to the end and then `final`; then `outcome`; always `close`."""
+
+    session: Any | None
+
+    async def once(self) -> Any: ...
+
+    def updates(self) -> AsyncIterator[AgentResponseUpdate]: ...
+
+    async def final(self) -> Any: ...
+
+    async def outcome(self, result: Any) -> Outcome:
+        """Collect what is to be saved; writes a workflow's checkpoint, nothing else."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what still runs and give back what the run held."""
+        ...
+
+
+class Runner(Protocol):
+    """Makes runs. `target` is what channels see."""
+
+    target: Any
+
+    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> Run:
+        """Make ready to run, without running: restore the conversation and check the request against it.
+
+        Raises:
+            InvalidRequest: The target cannot be run with this request.
+            StateDamaged: The conversation cannot be read.
+        """
+        ...

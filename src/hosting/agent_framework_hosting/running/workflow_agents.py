@@ -1,0 +1,142 @@
+"""Runs `workflow.as_agent()`: an agent with a session, whose workflow has a checkpoint as well."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from agent_framework import AgentResponse, Content, InMemoryHistoryProvider, Message
+
+from ..errors import InvalidRequest
+from ..requests import ChannelRequest
+from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
+from ..state.sessions import encode_session
+from .agents import AgentRun, has_content, restore_session
+from .approvals import is_approval
+from .instances import SharedWorkflow
+from .messages import input_messages, origin
+from .run import Outcome
+from .workflows import response_values, restore, save_failed, stored_checkpoint, workflow_outcome
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
+
+    from ..state.turn import Turn
+
+
+class WorkflowAgentRunner:
+    """Runs one workflow agent, one turn at a time, restored before each."""
+
+    def __init__(self, agent: WorkflowAgent, instances: SharedWorkflow, keeper: CheckpointKeeper) -> None:
+        self.target = agent
+        self._instances = instances
+        self._keeper = keeper
+
+    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> WorkflowAgentRun:
+        if request.options:
+            raise InvalidRequest("options", "A workflow agent takes no `options`; send the request without them.")
+        stored = await stored_checkpoint(self._keeper, turn)
+        session = restore_session(self.target, turn)
+        messages = input_messages(request) if request.responses is None else [_answers(request, stored)]
+        stack = AsyncExitStack()
+        await stack.enter_async_context(self._instances.use())
+        checkpoints = TurnCheckpoints(stored or self._instances.blank(self._instances.model))
+        run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
+        return WorkflowAgentRun(self.target, run, checkpoints, self._keeper, turn, stack, request.responses is not None)
+
+
+def _answers(request: ChannelRequest, stored: WorkflowCheckpoint | None) -> Message:
+    responses = request.responses or {}
+    values = response_values(responses, stored)
+    events = stored.pending_request_info_events if stored is not None else {}
+    contents = [
+        value
+        if is_approval(events[request_id].data) and isinstance(value, Content)
+        else Content.from_function_result(request_id, result=value)
+        for request_id, value in values.items()
+    ]
+    return Message("user", contents, additional_properties={"hosting": origin(request)})
+
+
+class WorkflowAgentRun:
+    """One run of a workflow agent."""
+
+    def __init__(
+        self,
+        agent: WorkflowAgent,
+        run: AgentRun,
+        checkpoints: TurnCheckpoints,
+        keeper: CheckpointKeeper,
+        turn: Turn | None,
+        stack: AsyncExitStack,
+        answering: bool,
+    ) -> None:
+        self._agent = agent
+        self._run = run
+        self._checkpoints = checkpoints
+        self._keeper = keeper
+        self._turn = turn
+        self._stack = stack
+        self._held = _HeldHistory(agent, run.session) if answering and run.session is not None else None
+        self.session: AgentSession | None = run.session
+
+    async def once(self) -> AgentResponse:
+        await restore(self._agent.workflow, self._checkpoints)
+        result = await self._run.once()
+        self._give_back()
+        return result
+
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+        await restore(self._agent.workflow, self._checkpoints)
+        async for update in self._run.updates():
+            yield update
+
+    async def final(self) -> AgentResponse:
+        result = await self._run.final()
+        self._give_back()
+        return result
+
+    async def outcome(self, result: AgentResponse) -> Outcome:
+        last = self._checkpoints.last
+        if last is None:
+            raise save_failed()
+        for executor in self._agent.workflow.executors.values():
+            try:
+                await executor.on_checkpoint_save()
+            except Exception as error:
+                raise save_failed() from error
+        outcome = await workflow_outcome(last, self._keeper, self._turn)
+        if self._turn is not None and self.session is not None:
+            outcome.snapshot = encode_session(self._turn.key, self.session)
+            outcome.resumable = outcome.resumable or has_content(self.session)
+        return outcome
+
+    async def close(self) -> None:
+        try:
+            await self._run.close()
+        finally:
+            await self._stack.aclose()
+
+    def _give_back(self) -> None:
+        if self._held is not None:
+            self._held.give_back()
+
+
+class _HeldHistory:
+    """Keeps the history out of a run that answers requests.
+
+    A workflow agent that waits for answers refuses every other content, and its history provider would hand it
+    the whole conversation.
+    """
+
+    def __init__(self, agent: WorkflowAgent, session: AgentSession) -> None:
+        names = {InMemoryHistoryProvider.DEFAULT_SOURCE_ID}
+        names |= {item.source_id for item in agent.context_providers if isinstance(item, InMemoryHistoryProvider)}
+        self._session = session
+        self._held: dict[str, Any] = {name: session.state.pop(name) for name in names if name in session.state}
+
+    def give_back(self) -> None:
+        for name, before in self._held.items():
+            added = self._session.state.get(name, {}).get("messages", [])
+            self._session.state[name] = {**before, "messages": [*before.get("messages", []), *added]}

@@ -1,0 +1,180 @@
+"""Runs a workflow for one turn, from the checkpoint its conversation names to the one that the turn leaves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, InvalidRequest
+from ..requests import ChannelRequest
+from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
+from .agents import close_stream
+from .approvals import pick
+from .instances import WorkflowInstances
+from .outputs import output_update, pending_requests, response_value
+from .run import Outcome
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowEvent, WorkflowRunResult
+
+    from ..state.turn import Turn
+
+
+class WorkflowRunner:
+    """Runs workflows; `instances` decides whether conversations run side by side or in line."""
+
+    def __init__(self, instances: WorkflowInstances, keeper: CheckpointKeeper) -> None:
+        self._instances = instances
+        self._keeper = keeper
+        self.target = instances.model
+
+    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> WorkflowRun:
+        if request.options:
+            raise InvalidRequest("options", "A workflow takes no `options`; send the request without them.")
+        stored = await stored_checkpoint(self._keeper, turn)
+        responses = None if request.responses is None else response_values(request.responses, stored)
+        stack = AsyncExitStack()
+        try:
+            workflow = await stack.enter_async_context(self._instances.use())
+            if responses is None:
+                check_input(workflow, request.input)
+            checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
+            return WorkflowRun(workflow, request.input, responses, checkpoints, self._keeper, turn, stack)
+        except BaseException:
+            await stack.aclose()
+            raise
+
+
+async def stored_checkpoint(keeper: CheckpointKeeper, turn: Turn | None) -> WorkflowCheckpoint | None:
+    """Read the checkpoint that the conversation's head names."""
+    if turn is None or turn.checkpoint is None:
+        return None
+    return await keeper.load(turn.checkpoint)
+
+
+def response_values(responses: Mapping[str, Any], stored: WorkflowCheckpoint | None) -> dict[str, Any]:
+    """Check answers against what the stored workflow waits for.
+
+    Raises:
+        InvalidRequest: One belongs to no pending request, or has the wrong type.
+    """
+    waiting = stored.pending_request_info_events if stored is not None else {}
+    pick(responses, list(waiting))
+    return {key: response_value(waiting[key], answer, key) for key, answer in responses.items()}
+
+
+def check_input(workflow: Workflow, value: object) -> None:
+    """Refuse an input that the workflow's first executor has no handler for.
+
+    Raises:
+        InvalidRequest: Names the types it takes.
+    """
+    from agent_framework import WorkflowMessage
+
+    if value is None:
+        raise InvalidRequest("message", "There is no message to run the workflow with.")
+    start = workflow.get_start_executor()
+    if not start.can_handle(WorkflowMessage(data=value, source_id="hosting", target_id=start.id)):
+        kinds = ", ".join(getattr(kind, "__name__", str(kind)) for kind in start.input_types)
+        raise InvalidRequest("message", f"This workflow takes {kinds}, not {type(value).__name__}.")
+
+
+class WorkflowRun:
+    """One run of a workflow."""
+
+    session: None = None
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        message: object,
+        responses: Mapping[str, Any] | None,
+        checkpoints: TurnCheckpoints,
+        keeper: CheckpointKeeper,
+        turn: Turn | None,
+        stack: AsyncExitStack,
+    ) -> None:
+        self._workflow = workflow
+        self._message = message
+        self._responses = responses
+        self._checkpoints = checkpoints
+        self._keeper = keeper
+        self._turn = turn
+        self._stack = stack
+        self._stream: Any = None
+        self._supersteps = -1
+
+    async def once(self) -> WorkflowRunResult:
+        await restore(self._workflow, self._checkpoints)
+        result = await self._workflow.run(**self._arguments())
+        for event in result:
+            self._note(event)
+        return result
+
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+        await restore(self._workflow, self._checkpoints)
+        self._stream = self._workflow.run(stream=True, **self._arguments())
+        async for event in self._stream:
+            self._note(event)
+            if event.type == "output":
+                yield output_update(event)
+
+    async def final(self) -> WorkflowRunResult:
+        return await self._stream.get_final_response()
+
+    async def outcome(self, result: WorkflowRunResult) -> Outcome:
+        last = self._checkpoints.last
+        if last is None or last.iteration_count != self._supersteps:
+            raise save_failed()
+        return await workflow_outcome(last, self._keeper, self._turn)
+
+    async def close(self) -> None:
+        stream, self._stream = self._stream, None
+        try:
+            await close_stream(stream)
+        finally:
+            await self._stack.aclose()
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._responses is not None:
+            return {"responses": self._responses, "checkpoint_storage": self._checkpoints}
+        return {"message": self._message, "checkpoint_storage": self._checkpoints}
+
+    def _note(self, event: WorkflowEvent[Any]) -> None:
+        if event.type == "superstep_completed" and event.iteration is not None:
+            self._supersteps = event.iteration
+
+
+async def restore(workflow: Workflow, checkpoints: TurnCheckpoints) -> None:
+    """Bring the workflow to where its conversation left it, whatever it ran before."""
+    if checkpoints.start is not None:
+        await workflow.run(checkpoint_id=checkpoints.start.checkpoint_id, checkpoint_storage=checkpoints)
+        checkpoints.restored()
+
+
+async def workflow_outcome(last: WorkflowCheckpoint, keeper: CheckpointKeeper, turn: Turn | None) -> Outcome:
+    """Keep the last checkpoint of a run, whose pending requests are what the conversation waits for."""
+    outcome = Outcome(pending=pending_requests(last.pending_request_info_events))
+    if turn is not None:
+        outcome.resumable = bool(outcome.pending) or has_state(last)
+        outcome.checkpoint = await keeper.keep(turn, last)
+    return outcome
+
+
+def has_state(checkpoint: WorkflowCheckpoint) -> bool:
+    """Whether a next turn would find anything: executor state or shared state of the workflow's own."""
+    state = checkpoint.state
+    executors: Mapping[str, object] = state.get("_executor_state", {})
+    return any(executors.values()) or any(not key.startswith("_") for key in state)
+
+
+def save_failed() -> ConfigurationError:
+    """Say that the framework swallowed an error while it made the checkpoint.
+
+    The engine logs such an error and goes on, which would answer with a state that was never saved.
+    """
+    return ConfigurationError(
+        "The workflow's state could not be captured, so the turn was not saved: an executor's on_checkpoint_save() "
+        "failed. The log of agent_framework has the cause."
+    )

@@ -1,0 +1,129 @@
+"""Serves a host with Hypercorn, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from hypercorn.config import Config
+
+    from .host import AgentFrameworkHost
+
+logger = logging.getLogger("agent_framework.hosting")
+
+_GRACE = 10.0
+
+
+def serve(host: AgentFrameworkHost, *, bind: str, port: int, workers: int, config: Mapping[str, Any]) -> None:
+    """Provision, then serve until interrupted. `port` 0 takes a free one."""
+    try:
+        from hypercorn.config import Config
+    except ImportError:
+        raise RuntimeError(
+            "serve() needs Hypercorn: install agent-framework-hosting[serve], or give host.app to an ASGI server."
+        ) from None
+
+    if not is_loopback(bind):
+        host.check_exposure(f"{bind}, which others can reach")
+    check_workers(host, workers)
+    asyncio.run(host.provision())
+    with closing(listen(bind, port)) as listener:
+        address = listener.getsockname()
+        host.bind_address = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
+        settings = Config.from_mapping({"accesslog": None, "errorlog": "-", **config})
+        settings.bind = [f"fd://{listener.fileno()}"]
+        if workers == 1:
+            run_worker(host, settings)
+        else:
+            run_workers(host, settings, workers)
+
+
+def check_workers(host: AgentFrameworkHost, workers: int) -> None:
+    """Refuse a number of processes that cannot serve one set of conversations.
+
+    Raises:
+        ConfigurationError: Fewer than one, or several with state that only one process can reach.
+    """
+    import multiprocessing
+
+    if workers < 1:
+        raise ConfigurationError(f"workers is {workers}; there must be at least one.")
+    if workers == 1:
+        return
+    if not host.state.durable or host.state.single_instance:
+        raise ConfigurationError(
+            f"{workers} workers cannot share the state of this host ({host.state.description}). Give state_dir a "
+            "directory that several processes may use, or serve with workers=1."
+        )
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise ConfigurationError("workers > 1 needs a system with fork(). Serve with workers=1, or start more processes.")
+
+
+def is_loopback(bind: str) -> bool:
+    if bind == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(bind: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    return socket.create_server((bind, port), family=family, backlog=100)
+
+
+def run_worker(host: AgentFrameworkHost, settings: Config) -> None:
+    from hypercorn.asyncio import serve as serve_forever
+
+    show_log()
+    asyncio.run(serve_forever(host.app, settings))  # pyright: ignore[reportArgumentType]
+
+
+def run_workers(host: AgentFrameworkHost, settings: Config, count: int) -> None:
+    """Run worker processes on one socket until a signal, or until one of them ends."""
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    context = multiprocessing.get_context("fork")
+    processes: list[BaseProcess] = [
+        context.Process(target=run_worker, args=(host, settings), name=f"hosting-worker-{number}")
+        for number in range(count)
+    ]
+
+    def stop(*_: object) -> None:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+
+    for process in processes:
+        process.start()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
+    wait([process.sentinel for process in processes])
+    stop()
+    for process in processes:
+        process.join(_GRACE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    failed = [process.name for process in processes if process.exitcode not in (0, -signal.SIGTERM)]
+    if failed:
+        raise RuntimeError(f"Worker processes failed: {', '.join(failed)}. Their log says why.")
+
+
+def show_log() -> None:
+    """Show the host's own lines on a terminal where nobody has set up logging."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

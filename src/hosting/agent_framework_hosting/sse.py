@@ -1,0 +1,170 @@
+"""Server-sent events: frames, and the response that carries them (HTML Standard, "Server-sent events")."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from anyio import CancelScope
+from starlette.responses import Response, StreamingResponse
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+EVENT_HEADERS: Mapping[str, str] = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # nginx would collect the frames
+}
+KEEP_ALIVE = b": keep-alive\n\n"
+SILENCE = 15.0
+"""Seconds without a frame after which a comment is sent: proxies close what is silent for 30 to 60."""
+
+
+def encode_event(data: str, *, event: str | None = None, id: str | None = None) -> bytes:
+    """Encode one event. A parser gives `data` back with CR and CRLF as LF; also an empty text is an event.
+
+    Lone surrogates, which UTF-8 cannot carry, become U+FFFD.
+
+    Raises:
+        ValueError: `event` or `id` holds a line break or NUL.
+    """
+    head = ""
+    if event is not None:
+        head += f"event: {check_line(event)}\n"
+    if id is not None:
+        head += f"id: {check_line(id)}\n"
+    if "\r" in data:
+        data = data.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in data:
+        data = data.replace("\n", "\ndata: ")
+    return utf8(f"{head}data: {data}\n\n")
+
+
+def check_line(value: str) -> str:
+    if any(character in value for character in "\r\n\0"):
+        raise ValueError("An event's name and id hold neither line breaks nor NUL.")
+    return value
+
+
+def utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+class EventStream(StreamingResponse):
+    """Sends frames as they come, and a comment after every `interval` seconds of silence.
+
+    The response starts with its first byte. A failure before that is an ordinary response, made by `refuse`; one
+    after it is a last frame, made by `report`. `headers` are read when the response starts, so that the source can
+    still set them. When the client goes, the source is cancelled where it stands; it is closed in every case.
+
+    The source runs in the request's own task throughout, so that what it enters (context variables, cancel
+    scopes) it leaves in the same one.
+    """
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        refuse: Callable[[Exception], Response],
+        report: Callable[[Exception], bytes],
+        headers: Mapping[str, str] | None = None,
+        interval: float = SILENCE,
+    ) -> None:
+        super().__init__(frames, headers=EVENT_HEADERS)
+        self.frames = frames
+        self.refuse = refuse
+        self.report = report
+        self.late_headers: Mapping[str, str] = {} if headers is None else headers
+        self.interval = interval
+
+    def start(self) -> Message:
+        late = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.late_headers.items()]
+        return {"type": "http.response.start", "status": self.status_code, "headers": [*self.raw_headers, *late]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = EventWriter(self.start, send)
+        refusal: Response | None = None
+        helpers: list[asyncio.Task[None]] = []
+        try:
+            # A time-out without a time: the one way to cancel a block of one's own task that the standard
+            # library keeps apart from a cancellation from outside.
+            async with asyncio.timeout(None) as connection:
+                helpers += [
+                    asyncio.create_task(watch(receive, connection)),
+                    asyncio.create_task(keep_alive(writer, connection, self.interval)),
+                ]
+                refusal = await self.pump(writer)
+        except TimeoutError:
+            writer.gone = True
+        finally:
+            with CancelScope(shield=True):
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+                await self.frames.aclose()
+        if refusal is not None:
+            await refusal(scope, receive, send)
+        else:
+            await writer.finish()
+
+    async def pump(self, writer: EventWriter) -> Response | None:
+        try:
+            async for frame in self.frames:
+                await writer.write(frame)
+                if writer.gone:
+                    break
+        except Exception as error:
+            if not writer.started:
+                return self.refuse(error)
+            await writer.write(self.report(error))
+        return None
+
+
+class EventWriter:
+    """One response: starts it with the first frame, keeps writes apart, notes when the client is gone."""
+
+    def __init__(self, start: Callable[[], Message], send: Send) -> None:
+        self.start = start
+        self.send = send
+        self.clock = asyncio.get_running_loop().time
+        self.lock = asyncio.Lock()
+        self.started = False
+        self.gone = False
+        self.last = self.clock()
+
+    async def write(self, frame: bytes, *, more: bool = True) -> None:
+        async with self.lock:
+            if self.gone:
+                return
+            try:
+                if not self.started:
+                    self.started = True
+                    await self.send(self.start())
+                await self.send({"type": "http.response.body", "body": frame, "more_body": more})
+            except OSError:  # ASGI specification, "Disconnected Client"
+                self.gone = True
+            self.last = self.clock()
+
+    async def finish(self) -> None:
+        await self.write(b"", more=False)
+
+
+async def watch(receive: Receive, connection: asyncio.Timeout) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    connection.reschedule(0)
+
+
+async def keep_alive(writer: EventWriter, connection: asyncio.Timeout, interval: float) -> None:
+    while not writer.gone:
+        rest = writer.last + interval - writer.clock()
+        if rest > 0:
+            await asyncio.sleep(rest)
+        else:
+            await writer.write(KEEP_ALIVE)
+    connection.reschedule(0)

@@ -1,0 +1,170 @@
+"""Workflow checkpoints: staged while a turn runs, written once when it is saved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from agent_framework import WorkflowCheckpointException
+
+from ..errors import ConfigurationError, StateDamaged, StateUnavailable
+from .head import FORMAT, check_format
+from .settle import settled_put
+from .store import ABSENT, UNCHANGED, StateStore
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from agent_framework import CheckpointStorage, WorkflowCheckpoint
+
+class CheckpointKeeper(Protocol):
+    """Where the checkpoint of a saved turn lives; its reference is what the conversation's head names."""
+
+    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str: ...
+
+    async def load(self, reference: str) -> WorkflowCheckpoint: ...
+
+
+class StoredCheckpoints:
+    """Checkpoints as documents of a state store.
+
+    The encoding is the framework's: JSON with pickled values behind an allow list. `trusted` lifts the list, for
+    a store that only this process can write.
+    """
+
+    def __init__(self, store: StateStore, *, trusted: bool = False) -> None:
+        self._store = store
+        self._trusted = trusted
+
+    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str:
+        """Write a checkpoint under a name of its own.
+
+        Raises:
+            ConfigurationError: It holds a type that could not be read back.
+        """
+        name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{turn.id}"
+        data = encode_checkpoint(turn.key, checkpoint)
+        try:
+            decode_checkpoint(name, data, trusted=self._trusted)
+        except StateDamaged as error:
+            raise ConfigurationError(
+                f"The workflow's checkpoint could not be read back: {error.__cause__}. Call "
+                "agent_framework.register_checkpoint_type() for your own types, at import time."
+            ) from error
+        if self._store.shared:
+            await settled_put(self._store, name, data, if_version=ABSENT)
+        else:
+            await self._store.put(name, data)
+        return name
+
+    async def load(self, reference: str) -> WorkflowCheckpoint:
+        found = await self._store.get(reference)
+        if found is None or found is UNCHANGED:
+            raise StateDamaged(
+                reference, f"The workflow checkpoint {reference!r} is missing. Restore it, or reset the conversation."
+            )
+        return decode_checkpoint(reference, found[0], trusted=self._trusted)
+
+
+class ForeignCheckpoints:
+    """Checkpoints in a storage of the user's; the head names the framework's own checkpoint id."""
+
+    def __init__(self, storage: CheckpointStorage) -> None:
+        self._storage = storage
+
+    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str:
+        try:
+            return await self._storage.save(checkpoint)
+        except Exception as error:
+            raise StateUnavailable(f"The checkpoint storage did not save the workflow: {error}") from error
+
+    async def load(self, reference: str) -> WorkflowCheckpoint:
+        try:
+            return await self._storage.load(reference)
+        except WorkflowCheckpointException as error:
+            raise StateDamaged(
+                reference, f"The workflow checkpoint {reference!r} cannot be read: {error}. Or reset the conversation."
+            ) from error
+
+
+class TurnCheckpoints:
+    """The `CheckpointStorage` that one turn runs with: it restores `start`, if any, and remembers the last save.
+
+    Nothing is written before the turn is saved, so a cancelled or lost turn leaves no trace, and a long run costs
+    one write instead of one for every superstep.
+    """
+
+    def __init__(self, start: WorkflowCheckpoint | None) -> None:
+        self.start = start
+        self.last: WorkflowCheckpoint | None = None
+        self._restoring = start is not None
+
+    def restored(self) -> None:
+        """Count saves from now on; the restoring run itself ends with one."""
+        self._restoring = False
+
+    async def save(self, checkpoint: WorkflowCheckpoint) -> str:
+        if not self._restoring:
+            self.last = checkpoint
+        return checkpoint.checkpoint_id
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        for checkpoint in (self.last, self.start):
+            if checkpoint is not None and checkpoint.checkpoint_id == checkpoint_id:
+                return checkpoint
+        raise WorkflowCheckpointException(f"No checkpoint {checkpoint_id!r} in this turn.")
+
+    async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
+        latest = await self.get_latest(workflow_name=workflow_name)
+        return [] if latest is None else [latest]
+
+    async def delete(self, checkpoint_id: str) -> bool:
+        return False
+
+    async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
+        return self.last or self.start
+
+    async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
+        return [checkpoint.checkpoint_id for checkpoint in await self.list_checkpoints(workflow_name=workflow_name)]
+
+
+def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:
+    """Write a checkpoint as JSON.
+
+    Raises:
+        ConfigurationError: A value in it cannot be pickled.
+    """
+    from agent_framework._workflows._checkpoint_encoding import encode_checkpoint_value
+
+    try:
+        value = encode_checkpoint_value(checkpoint.to_dict())
+    except Exception as error:
+        raise ConfigurationError(
+            f"The workflow's state cannot be stored: {error}. Keep plain, picklable values in executors and in the "
+            "workflow's shared state."
+        ) from error
+    return json.dumps({"format": FORMAT, "key": key, "checkpoint": value}, separators=(",", ":")).encode()
+
+
+def decode_checkpoint(name: str, data: bytes, *, trusted: bool) -> WorkflowCheckpoint:
+    """Read what `encode_checkpoint` wrote.
+
+    Raises:
+        StateDamaged: It cannot be read; the cause is chained.
+    """
+    from agent_framework import WorkflowCheckpoint
+    from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value
+
+    try:
+        document = cast("dict[str, Any]", json.loads(data))
+        if document["format"] != FORMAT:
+            check_format(name, data)
+        value = decode_checkpoint_value(document["checkpoint"], allowed_types=None if trusted else frozenset[str]())
+        return WorkflowCheckpoint.from_dict(value)
+    except StateDamaged:
+        raise
+    except Exception as error:
+        raise StateDamaged(
+            name,
+            f"The workflow checkpoint {name!r} cannot be read ({error}). It was kept; call "
+            "register_checkpoint_type() for your own types at import time, or reset the conversation.",
+        ) from error

@@ -1,0 +1,213 @@
+"""The turn protocol (`state-protocol.md`): who may run in a conversation, and what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..errors import SessionTooLarge, StateDamaged, TurnBusy, TurnRepeated
+from ..keys import check_key, conversation_path
+from ..limits import HostLimits
+from .clock import Clock, Instant, SystemClock, elapsed
+from .head import Head, decode_head, random_id
+from .queues import LocalQueues
+from .renewal import RenewalThread
+from .store import UNCHANGED, Lost, StateStore, Version
+from .turn import Turn, load_snapshot, logger
+
+_FIRST_POLL, _LAST_POLL = 0.02, 0.5
+_REMEMBERED = 10_000
+
+
+class Conversations:
+    """Conversations in one store. Use it on one event loop."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        limits: HostLimits,
+        *,
+        clock: Clock | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.store = store
+        self._limits = limits
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._jitter = jitter
+        self._queues = LocalQueues()
+        self._thread = RenewalThread()
+        self._seen: OrderedDict[str, tuple[str, Instant]] = OrderedDict()
+
+    async def begin(
+        self,
+        key: str,
+        turn_id: str | None = None,
+        *,
+        fresh: bool = False,
+        parent: str | None = None,
+        to_reset: bool = False,
+    ) -> Turn:
+        """Wait for the conversation and take it; end the turn with `Turn.end` in every case.
+
+        `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. With
+        `to_reset` a session that is too large or damaged is no obstacle.
+
+        Raises:
+            TurnBusy: It was not free within `turn_timeout`.
+            TurnRepeated: A turn with this id is already part of it.
+            SessionTooLarge: It is larger than `session_bytes`.
+        """
+        path = conversation_path(check_key(key))
+        take = _Take(key, path, turn_id or random_id(), self._clock.now(), to_reset)
+        try:
+            leave = await self._queues.enter(path, self._limits.turn_timeout.total_seconds())
+        except TimeoutError:
+            raise self._busy() from None
+        try:
+            turn = await self._take(take, leave, fresh=fresh)
+            if parent is not None:
+                try:
+                    turn.snapshot, turn.checkpoint = await self.peek(parent)
+                except BaseException:
+                    await turn.release()
+                    raise
+        except BaseException:
+            leave()
+            raise
+        return turn
+
+    async def _take(self, take: _Take, leave: Callable[[], None], *, fresh: bool) -> Turn:
+        if fresh:
+            return take.turn(self.store, None, None, leave)
+        if self.store.shared:
+            return await self._lease(take, leave)
+        head = (await self._read(take.key, take.path))[0]
+        self._admit(head, take)
+        turn = take.turn(self.store, head, None, leave)
+        turn.snapshot = await load_snapshot(self.store, head.snapshot if head else None)
+        return turn
+
+    async def _lease(self, take: _Take, leave: Callable[[], None]) -> Turn:
+        ttl = self._limits.lease.total_seconds()
+        head, version = await self._read(take.key, take.path)
+        delay = _FIRST_POLL
+        while True:
+            self._admit(head, take)
+            if attempt := self._open(take.path, head, ttl):
+                turn = take.turn(self.store, head, version, leave)
+                try:
+                    await turn.acquire(ttl=ttl, clock=self._clock, thread=self._thread, attempt=attempt)
+                except Lost:
+                    logger.debug("Another instance took the conversation first.")
+                except BaseException:
+                    await turn.release()
+                    raise
+                else:
+                    return turn
+            if elapsed(take.start, self._clock.now()) + delay > self._limits.turn_timeout.total_seconds():
+                raise self._busy()
+            await self._sleep(delay * (0.75 + 0.5 * self._jitter()))
+            delay = min(delay * 1.5, _LAST_POLL)
+            head, version = await self._read(take.key, take.path, head, version)
+
+    def _open(self, path: str, head: Head | None, ttl: float) -> int:
+        """Tell which attempt this would be, or 0 while a live holder has the lease.
+
+        A holder counts as dead after one `rev` was seen unchanged for as long as any lease in play.
+        """
+        if head is None or head.lease is None:
+            self._seen.pop(path, None)
+            return 1
+        now = self._clock.now()
+        seen = self._seen.get(path)
+        if seen is None or seen[0] != head.rev:
+            self._seen[path] = (head.rev, now)
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+            return 0
+        if elapsed(seen[1], now) < max(ttl, head.lease.ttl):
+            return 0
+        return head.lease.attempt + 1
+
+    def _admit(self, head: Head | None, take: _Take) -> None:
+        if head is None or take.to_reset:
+            return
+        if take.turn_id in head.log:
+            raise TurnRepeated("This request was already carried out; its turn is part of the conversation.")
+        self._admit_size(head)
+
+    def _admit_size(self, head: Head) -> None:
+        size = head.snapshot.size if head.snapshot is not None else 0
+        bound = self._limits.session_bytes
+        if size > bound:
+            raise SessionTooLarge(
+                f"This conversation has grown to {size} bytes; HostLimits.session_bytes is {bound}. "
+                "Reset it, start a new one, or let the agent compact its history."
+            )
+        if size > bound * 0.8:
+            logger.warning("A conversation has reached %d of %d bytes; at the bound it is refused.", size, bound)
+
+    async def _read(
+        self, key: str, path: str, known: Head | None = None, version: Version | None = None
+    ) -> tuple[Head | None, Version | None]:
+        name = f"k/{path}/head"
+        found = await self.store.get(name, unless=version)
+        if found is UNCHANGED:
+            return known, version
+        if found is None:
+            return None, None
+        return decode_head(name, found[0], key), found[1]
+
+    async def peek(self, key: str) -> tuple[bytes | None, str | None]:
+        """Read a conversation's session and checkpoint name without taking it.
+
+        Raises:
+            LookupError: There is no such conversation.
+        """
+        path = conversation_path(check_key(key))
+        head, version = await self._read(key, path)
+        if head is None:
+            raise LookupError("There is no such conversation to continue from.")
+        self._admit_size(head)
+        try:
+            return await load_snapshot(self.store, head.snapshot), head.checkpoint
+        except StateDamaged:
+            # Its large snapshot may have been replaced between the two reads.
+            again, now = await self._read(key, path)
+            if again is None or now == version:
+                raise
+            return await load_snapshot(self.store, again.snapshot), again.checkpoint
+
+    async def reset(self, key: str) -> None:
+        """Start the conversation anew under a new session id; the old session is archived."""
+        turn = await self.begin(key, to_reset=True)
+        try:
+            turn.reset_requested = True
+            await turn.commit(snapshot=turn.snapshot, checkpoint=None)
+        finally:
+            await turn.end()
+
+    def close(self) -> None:
+        self._thread.close()
+
+    def _busy(self) -> TurnBusy:
+        return TurnBusy("Another turn of this conversation is still running. Try again in a moment.", retry_after=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """One attempt to begin a turn."""
+
+    key: str
+    path: str
+    turn_id: str
+    start: Instant
+    to_reset: bool
+
+    def turn(self, store: StateStore, head: Head | None, version: Version | None, leave: Callable[[], None]) -> Turn:
+        return Turn(store, self.path, self.key, self.turn_id, head=head, version=version, leave=leave)

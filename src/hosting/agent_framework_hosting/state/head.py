@@ -1,0 +1,107 @@
+"""The one mutable document of a conversation."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from ..errors import StateDamaged
+
+FORMAT = 1
+LOG_LENGTH = 64
+INLINE_BYTES = 128 * 1024
+
+
+NO_JSON = msgspec.Raw(b"")
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """Who may write. `ttl` in seconds; `attempt` counts take-overs in a row, from 1."""
+
+    token: str
+    ttl: float
+    attempt: int = 1
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A conversation's session: as JSON in the head itself, or the name and SHA-256 of its own document."""
+
+    size: int
+    inline: msgspec.Raw = NO_JSON
+    name: str | None = None
+    sha: str | None = None
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' ids."""
+
+    key: str
+    rev: str
+    epoch: int
+    session: str
+    generation: str = "0"
+    snapshot: Snapshot | None = None
+    checkpoint: str | None = None
+    lease: Lease | None = None
+    log: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    def next(self, **changes: Any) -> Head:
+        """Copy with changes and a fresh `rev`."""
+        return msgspec.structs.replace(self, rev=random_id(), **changes)
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Head)
+_format_decoder = msgspec.json.Decoder(_Format)
+
+
+def random_id() -> str:
+    """Give 128 fresh random bits, as 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def encode_head(head: Head) -> bytes:
+    return _encoder.encode(head)
+
+
+def decode_head(name: str, data: bytes, key: str) -> Head:
+    """Read a head.
+
+    Raises:
+        StateDamaged: It is not a head of this format, or another conversation's.
+    """
+    try:
+        head = _decoder.decode(data)
+    except msgspec.MsgspecError:
+        check_format(name, data)
+        raise StateDamaged(name, f"The stored document {name!r} is damaged. It was kept; restore or remove it.") from None
+    if head.format != FORMAT:
+        check_format(name, data)
+    if head.key != key:
+        raise StateDamaged(name, f"The stored document {name!r} belongs to another conversation. It was kept.")
+    return head
+
+
+def check_format(name: str, data: bytes) -> None:
+    """Refuse a document of another format version by name.
+
+    Raises:
+        StateDamaged: The document says that it has another format.
+    """
+    try:
+        found = _format_decoder.decode(data).format
+    except msgspec.MsgspecError:
+        return
+    if found != FORMAT:
+        raise StateDamaged(
+            name,
+            f"The stored document {name!r} has format {found}; this version reads format {FORMAT}. "
+            "It was kept; update the package everywhere that shares this state.",
+        )

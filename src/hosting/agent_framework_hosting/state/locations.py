@@ -1,0 +1,181 @@
+"""Where `state_dir` puts things."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypedDict, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..errors import ConfigurationError
+from .directory import DirectoryStore
+from .memory import MemoryStore
+from .store import StateStore
+
+Place = str | os.PathLike[str]
+
+LAYOUT = "v1"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+OBJECT_STORES = {"s3", "az", "azure", "abfs", "abfss", "adl", "gs"}
+BLOB_HOST = ".blob.core.windows.net"
+
+
+class HostStatePaths(TypedDict, total=False):
+    """Places of their own for the parts of the state. `sessions` also holds leases, mailboxes, channel documents."""
+
+    sessions: Place
+    checkpoints: Place
+
+
+@dataclass(frozen=True)
+class StateLocations:
+    """The stores of a host. Making them touches nothing; `probe` does, at start-up.
+
+    `checkpoints` may be the same store as `sessions`, which holds all the rest. `durable` and `checkpoints_durable`
+    tell whether what is in them outlives the process. `description` is for the start-up line and holds no secrets.
+    With `single_instance` only one process at a time may use them.
+    """
+
+    sessions: StateStore
+    checkpoints: StateStore
+    description: str
+    durable: bool
+    checkpoints_durable: bool
+    single_instance: bool
+
+    async def probe(self, *, checkpoints: bool) -> None:
+        """Make sure that the stores work; `checkpoints` tells whether the target makes any. Idempotent.
+
+        Raises:
+            ConfigurationError: A file system cannot do what conditional writes need.
+            StateUnavailable: A place cannot be reached or written.
+        """
+        for store in (self.sessions, self.checkpoints) if checkpoints else (self.sessions,):
+            if isinstance(store, DirectoryStore):
+                await store.probe()
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A place on a file system, as an absolute path."""
+
+    path: str
+    single_instance: bool = False
+
+    def below(self, segment: str) -> Directory:
+        return replace(self, path=os.path.join(self.path, segment))
+
+    def store(self) -> DirectoryStore:
+        return DirectoryStore(os.path.join(self.path, LAYOUT), single_instance=self.single_instance)
+
+
+def open_state(
+    state_dir: Place | HostStatePaths | Mapping[str, Place] | None,
+    *,
+    memory_sessions: int,
+    checkpoint_location: Place | None = None,
+    keep: Callable[[str], bool] = lambda path: False,
+) -> StateLocations:
+    """Find the stores that `state_dir` names: None for memory, a path, a URL, or a mapping of those.
+
+    A single place is divided into `sessions/` and `checkpoints/`; those of a mapping are used as they are. A mapping
+    without `checkpoints` has them beside the sessions; without `sessions` everything else is in memory.
+    `checkpoint_location` wins over both. `memory_sessions` and `keep` bound what is in memory: see `MemoryStore`.
+
+    Raises:
+        ConfigurationError: A place makes no sense, or is of a kind that this release does not have.
+        ValueError: The mapping has an unknown key.
+    """
+    if isinstance(state_dir, Mapping):
+        places = {key: locate(place, f"state_dir[{key!r}]") for key, place in checked(state_dir).items()}
+        sessions = places.get("sessions")
+        checkpoints = places.get("checkpoints", sessions)
+        description = describe(sessions, checkpoints, memory_sessions)
+    else:
+        place = None if state_dir is None else locate(state_dir, "state_dir")
+        sessions = place and place.below("sessions")
+        checkpoints = place and place.below("checkpoints")
+        description = describe(place, place, memory_sessions)
+    if checkpoint_location is not None:
+        checkpoints = locate(checkpoint_location, "checkpoint_location")
+        description = describe(sessions, checkpoints, memory_sessions)
+
+    memory = MemoryStore(max_groups=memory_sessions, keep=keep)
+    sessions_store = memory if sessions is None else sessions.store()
+    if checkpoints == sessions:
+        checkpoints_store = sessions_store
+    else:
+        checkpoints_store = memory if checkpoints is None else checkpoints.store()
+    return StateLocations(
+        sessions=sessions_store,
+        checkpoints=checkpoints_store,
+        description=description,
+        durable=sessions is not None,
+        checkpoints_durable=checkpoints is not None,
+        single_instance=any(place is not None and place.single_instance for place in (sessions, checkpoints)),
+    )
+
+
+def checked(paths: HostStatePaths | Mapping[str, Place]) -> Mapping[str, Place]:
+    known = HostStatePaths.__optional_keys__
+    if unknown := sorted(set(paths) - known):
+        raise ValueError(f"state_dir has the unknown keys {unknown}; it knows {sorted(known)}.")
+    return cast(Mapping[str, Place], paths)
+
+
+def locate(place: Place, setting: str) -> Directory | None:
+    """Give the directory that a path or URL names, or None for memory.
+
+    Raises:
+        ConfigurationError: It names something else; `setting` says whose value it is.
+    """
+    text = os.fsdecode(place)
+    if not text:
+        raise ConfigurationError(f"{setting} is empty. Name a directory, or leave it out to keep state in memory.")
+    if "\0" in text:
+        raise ConfigurationError(f"{setting} holds a null character, which no path can.")
+    if URL.match(text) is None:
+        path = os.path.expanduser(text)
+        if path.startswith("~"):
+            raise ConfigurationError(f"{setting} starts with ~, and no home directory is known: write the whole path.")
+        return Directory(os.path.abspath(path))
+    return locate_url(text, setting)
+
+
+def locate_url(text: str, setting: str) -> Directory | None:
+    url = urlsplit(text)
+    host = url.netloc.rpartition("@")[2]  # what stands before it may be a secret, like the query
+    shown = f"{url.scheme}://{host}{url.path}"
+    if url.scheme == "memory":
+        if host or url.path.strip("/") or url.query:
+            raise ConfigurationError(f"{setting} is {shown}: memory has no parts, write memory:// alone.")
+        return None
+    if url.scheme in OBJECT_STORES or host.split(":")[0].endswith(BLOB_HOST):
+        raise ConfigurationError(
+            f"{setting} is {shown}, an object store. They need the extra agent-framework-hosting[blob], which comes "
+            "with the next release; until then name a mounted directory, or leave it out to keep state in memory."
+        )
+    if url.scheme != "file":
+        raise ConfigurationError(f"{setting} is {shown}, which is no known kind of place: use a path, file:// or memory://.")
+    if host not in ("", "localhost") or not url.path.startswith("/") or url.fragment:
+        raise ConfigurationError(f"{setting} is {shown}: a file URL is file:///absolute/path, with # and ? written %23 and %3F.")
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    single_instance = options.pop("single_instance", "false")
+    if options or single_instance not in ("true", "false"):
+        raise ConfigurationError(f"{setting} is {shown} with options; the only one is ?single_instance=true.")
+    return Directory(os.path.abspath(unquote(url.path)), single_instance == "true")
+
+
+def describe(sessions: Directory | None, checkpoints: Directory | None, memory_sessions: int) -> str:
+    memory = f"memory (at most {memory_sessions} conversations, gone when the process ends)"
+
+    def words(place: Directory | None) -> str:
+        if place is None:
+            return memory
+        return f"directory {place.path}" + (" (single instance)" if place.single_instance else "")
+
+    if sessions == checkpoints:
+        return words(sessions)
+    return f"sessions in {words(sessions)}, checkpoints in {words(checkpoints)}"

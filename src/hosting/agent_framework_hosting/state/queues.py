@@ -1,0 +1,52 @@
+"""Lines up the turns of one conversation inside one process, before any of them asks the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class LocalQueues:
+    """One first-come lock for each conversation that is in use; unused ones take no memory."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, _Counted] = {}
+
+    async def enter(self, name: str, timeout: float) -> Callable[[], None]:
+        """Wait for one's turn and give the function that ends it.
+
+        Raises:
+            TimeoutError: It took longer than `timeout` seconds.
+        """
+        counted = self._locks.get(name)
+        if counted is None:
+            counted = self._locks[name] = _Counted()
+        counted.users += 1
+        try:
+            if counted.lock.locked():
+                async with asyncio.timeout(timeout):
+                    await counted.lock.acquire()
+            else:
+                await counted.lock.acquire()
+        except BaseException:
+            self._leave(name, counted)
+            raise
+
+        def leave() -> None:
+            counted.lock.release()
+            self._leave(name, counted)
+
+        return leave
+
+    def _leave(self, name: str, counted: _Counted) -> None:
+        counted.users -= 1
+        if counted.users == 0:
+            self._locks.pop(name, None)
+
+
+class _Counted:
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0

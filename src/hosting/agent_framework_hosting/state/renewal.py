@@ -1,0 +1,166 @@
+"""Keeps leases alive from a thread of its own, so that a blocked event loop does not lose them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from ..errors import StateUnavailable
+from .clock import Clock, Instant, elapsed
+from .head import Head, decode_head, encode_head
+from .settle import settled_put
+from .store import UNCHANGED, Lost, StateStore, Version
+
+logger = logging.getLogger("agent_framework.hosting.state")
+
+
+class RenewalThread:
+    """One daemon thread with an event loop, started with the first lease and again after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="hosting-lease-renewal", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def close(self) -> None:
+        """End the thread; leases still held are not renewed any more and age out."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            if loop is None or thread is None or self._pid != os.getpid():
+                return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=5)
+        if not thread.is_alive():
+            loop.close()
+
+
+class Renewal:
+    """One held lease: its latest version in the store, and whether it is still ours.
+
+    The commit and the renewal never write at once: `stop` waits for a renewal under way and hands its
+    version over.
+    """
+
+    def __init__(
+        self, store: StateStore, name: str, head: Head, version: Version, *, clock: Clock, ttl: float, began: Instant
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._head = head
+        self._version = version
+        self._clock = clock
+        self._ttl = ttl
+        self._began = began
+        self._lost = False
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._under_way: Future[None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def fenced(self) -> bool:
+        """Whether this holder must stop: the lease was taken, or its last renewal is too long ago."""
+        return self._lost or elapsed(self._began, self._clock.now()) > self._ttl * 2 / 3
+
+    def start(self, thread: RenewalThread) -> None:
+        self._loop = thread.loop()
+        self._loop.call_soon_threadsafe(self._schedule, self._ttl / 3)
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Call `on_lost` from the renewal thread when the lease is gone."""
+        with self._lock:
+            self._on_lost = on_lost
+            lost = self._lost
+        if lost and on_lost is not None:
+            on_lost()
+
+    async def stop(self) -> Version:
+        """End renewing and return the version that the head now has."""
+        with self._lock:
+            self._stopped = True
+            under_way = self._under_way
+        if self._loop is not None and self._timer is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._timer.cancel)
+        if under_way is not None:
+            await asyncio.shield(asyncio.wrap_future(under_way))
+        return self._version
+
+    def _schedule(self, delay: float) -> None:
+        assert self._loop is not None
+        if not self._stopped and not self._lost:
+            self._timer = self._loop.call_later(delay, self._begin)
+
+    def _begin(self) -> None:
+        assert self._loop is not None
+        with self._lock:
+            if self._stopped or self._lost:
+                return
+            self._under_way = asyncio.run_coroutine_threadsafe(self._renew(), self._loop)
+
+    async def _renew(self) -> None:
+        began = self._clock.now()
+        delay = self._ttl / 3
+        try:
+            if await self._write():
+                self._began = began
+            else:
+                self._lose()
+        except StateUnavailable as error:
+            delay = self._ttl / 20
+            logger.warning("A lease could not be renewed and is tried again: %s", error)
+            if self.fenced:
+                self._lose()
+        except Exception:
+            logger.exception("A lease could not be renewed; its turn is stopped.")
+            self._lose()
+        with self._lock:
+            self._under_way = None
+        self._schedule(delay)
+
+    async def _write(self) -> bool:
+        head = self._head.next()
+        try:
+            self._version = await settled_put(
+                self._store, self._name, encode_head(head), if_version=self._version
+            )
+        except Lost:
+            return await self._adopt()
+        self._head = head
+        return True
+
+    async def _adopt(self) -> bool:
+        """Take over the version of an own write whose answer was lost, if it is what stands there."""
+        found = await self._store.get(self._name)
+        if found is None or found is UNCHANGED:
+            return False
+        head = decode_head(self._name, found[0], self._head.key)
+        if head.lease is None or self._head.lease is None or head.lease.token != self._head.lease.token:
+            return False
+        self._head, self._version = head, found[1]
+        return True
+
+    def _lose(self) -> None:
+        with self._lock:
+            self._lost = True
+            on_lost = self._on_lost
+        if on_lost is not None:
+            on_lost()

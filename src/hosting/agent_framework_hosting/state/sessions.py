@@ -1,0 +1,96 @@
+"""Sessions as plain JSON documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import ConfigurationError, StateDamaged
+from .head import FORMAT, check_format
+
+if TYPE_CHECKING:
+    from agent_framework import AgentSession
+
+
+@dataclass(slots=True)
+class StoredSession:
+    """A session and the contents (framework `Content` dictionaries) that it waits for an answer to."""
+
+    session: AgentSession
+    pending: list[dict[str, Any]]
+
+
+def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """Write a session as JSON.
+
+    Raises:
+        ConfigurationError: A value has no JSON form; the message names its place and type.
+    """
+    document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
+    try:
+        text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_refuse)
+    except (TypeError, ValueError) as error:
+        path, kind = _find_bad(document["session"], "session") or ("session", str(error))
+        raise ConfigurationError(
+            f"The value at {path} cannot be stored ({kind}). Keep plain JSON values in the session, or give its "
+            "type a codec with agent_framework.register_state_type(), at import time."
+        ) from None
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Halves of a surrogate pair have no UTF-8 form: join those that fit, replace the others.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def decode_session(name: str, data: bytes, key: str) -> StoredSession:
+    """Read what `encode_session` wrote; `name` is for the error.
+
+    Raises:
+        StateDamaged: It cannot be read. It is kept as it is.
+    """
+    from agent_framework import AgentSession
+
+    try:
+        document = cast("dict[str, Any]", json.loads(data))
+        if document["format"] != FORMAT:
+            check_format(name, data)
+        session = AgentSession.from_dict(document["session"])
+        pending = cast("list[dict[str, Any]]", document["pending"])
+    except StateDamaged:
+        raise
+    except Exception as error:
+        raise StateDamaged(
+            name,
+            f"The stored session in {name!r} cannot be read ({type(error).__name__}). It was kept; if it holds "
+            "values of your own types, call register_state_type() at import time.",
+        ) from error
+    return StoredSession(session, pending)
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(type(value).__name__)
+
+
+def _find_bad(value: object, path: str) -> tuple[str, str] | None:
+    """Find the first value that JSON has no form for: its path and what is wrong with it."""
+    if isinstance(value, dict):
+        for key, item in cast("dict[object, object]", value).items():
+            if not isinstance(key, str):
+                return f"{path}.{key!r}", f"a key of type {type(key).__name__}"
+            if bad := _find_bad(item, f"{path}.{key}"):
+                return bad
+        return None
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            if bad := _find_bad(item, f"{path}[{index}]"):
+                return bad
+        return None
+    try:
+        json.dumps(value, allow_nan=False)
+    except TypeError:
+        return path, f"type {type(value).__name__}"
+    except ValueError:
+        return path, f"the number {value!r}"
+    return None

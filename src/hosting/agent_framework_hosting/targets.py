@@ -1,0 +1,162 @@
+"""What a host serves: an agent or a workflow, given as itself, by a factory, or by a builder."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_framework import CheckpointStorage, SupportsAgentRun, Workflow, WorkflowAgent
+
+    from .running.run import Runner
+    from .state.checkpoints import CheckpointKeeper
+
+logger = logging.getLogger("agent_framework.hosting")
+
+_UNNAMED = "WorkflowBuilder-"
+
+
+def is_workflow(value: object) -> TypeGuard[Workflow]:
+    """Whether a value is a workflow; does not load the workflow engine to find out."""
+    module = sys.modules.get("agent_framework._workflows._workflow")
+    return module is not None and isinstance(value, module.Workflow)
+
+
+def is_workflow_agent(value: object) -> TypeGuard[WorkflowAgent]:
+    module = sys.modules.get("agent_framework._workflows._agent")
+    return module is not None and isinstance(value, module.WorkflowAgent)
+
+
+def is_agent(value: object) -> TypeGuard[SupportsAgentRun]:
+    return not isinstance(value, type) and callable(getattr(value, "run", None)) and hasattr(value, "create_session")
+
+
+def workflow_of(target: object) -> Workflow | None:
+    """Give the workflow behind a target, if there is one."""
+    if is_workflow(target):
+        return target
+    return target.workflow if is_workflow_agent(target) else None
+
+
+def own_checkpoints(workflow: Workflow) -> CheckpointStorage | None:
+    """Give the checkpoint storage that a workflow was built with."""
+    context = workflow._runner_context  # pyright: ignore[reportPrivateUsage]
+    return cast("CheckpointStorage | None", getattr(context, "_checkpoint_storage", None))
+
+
+class TargetSource:
+    """Resolves a target at start-up, enters what is an async context manager, and makes the runner for it."""
+
+    def __init__(self, target: object) -> None:
+        if callable(build := getattr(target, "build", None)) and not isinstance(target, type) and not is_agent(target):
+            target = build()
+        self._given = target
+        self._resolved: object | None = target if is_agent(target) or is_workflow(target) else None
+        self._stack = AsyncExitStack()
+        if self._resolved is None and not callable(target):
+            raise ConfigurationError(
+                f"{type(target).__name__} is no target. Give an agent, a Workflow, a builder with build(), or a "
+                "function that returns one; a functional workflow is served by its as_agent()."
+            )
+
+    @property
+    def known(self) -> object | None:
+        """The target itself, as far as it is known before start-up: None for a factory."""
+        return self._resolved
+
+    @property
+    def target(self) -> SupportsAgentRun | Workflow:
+        if self._resolved is None:
+            raise ConfigurationError("The target comes from a factory, which is called at start-up.")
+        return cast("SupportsAgentRun | Workflow", self._resolved)
+
+    @property
+    def description(self) -> str:
+        known = self._resolved
+        if known is None:
+            return f"factory {getattr(self._given, '__qualname__', type(self._given).__name__)}"
+        kind = "workflow" if is_workflow(known) else "agent"
+        return f"{kind} {getattr(known, 'name', None) or type(known).__name__}"
+
+    async def start(self) -> None:
+        """Call the factory, on the serving loop, and enter the target."""
+        if self._resolved is None:
+            made = await self._make()
+            if not is_agent(made) and not is_workflow(made):
+                raise ConfigurationError(f"The factory returned {type(made).__name__}, which is no agent or workflow.")
+            self._resolved = made
+        per_turn = self._from_factory and is_workflow(self._resolved)
+        if not per_turn and hasattr(self._resolved, "__aenter__"):
+            await self._stack.enter_async_context(cast("Any", self._resolved))
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    @property
+    def _from_factory(self) -> bool:
+        return self._resolved is not self._given
+
+    async def _make(self) -> Any:
+        made = cast("Any", self._given)()
+        if inspect.isawaitable(made):
+            made = await made
+        if callable(build := getattr(made, "build", None)) and not is_agent(made) and not is_workflow(made):
+            made = build()
+        return made
+
+    async def runner(self, keeper: CheckpointKeeper | None, *, wait: float) -> Runner:
+        """Make the runner; `keeper` keeps a workflow's checkpoints, `wait` in seconds bounds its queue."""
+        target = self._resolved
+        workflow = workflow_of(target)
+        if workflow is None:
+            from .running.agents import AgentRunner
+
+            return AgentRunner(cast("SupportsAgentRun", target))
+
+        from .running.instances import SharedWorkflow, WorkflowFactory, forgetful_executors
+
+        assert keeper is not None
+        if is_workflow(target) and self._from_factory:
+            from .running.workflows import WorkflowRunner
+
+            return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow, wait=wait), keeper)
+        if forgetful := forgetful_executors(workflow):
+            logger.warning(
+                "The executors %s have no checkpoint hooks: what they keep in attributes is lost between turns and "
+                "may be seen by other conversations. Add on_checkpoint_save() and on_checkpoint_restore(), or give "
+                "the host a factory that constructs its executors.",
+                ", ".join(forgetful),
+            )
+        shared = await SharedWorkflow.capture(workflow, wait=wait)
+        if is_workflow_agent(target):
+            from .running.workflow_agents import WorkflowAgentRunner
+
+            return WorkflowAgentRunner(target, shared, keeper)
+
+        from .running.workflows import WorkflowRunner
+
+        return WorkflowRunner(shared, keeper)
+
+
+def check_workflow(workflow: Workflow, *, durable: bool, managed: bool) -> None:
+    """Refuse a workflow whose state could not be kept.
+
+    Raises:
+        ConfigurationError: It has no name of its own, but its state outlives the process.
+        RuntimeError: It was built with a checkpoint storage, and the host manages one too.
+    """
+    if durable and workflow.name.startswith(_UNNAMED):
+        raise ConfigurationError(
+            "A workflow whose state is stored needs a name: WorkflowBuilder(name=…). An unnamed one gets another "
+            "name in every process."
+        )
+    if managed and own_checkpoints(workflow) is not None:
+        raise RuntimeError(
+            "The workflow has a checkpoint storage of its own and the host manages one as well. Build the workflow "
+            "without checkpoint_storage, or leave out state_dir['checkpoints'] and checkpoint_location."
+        )

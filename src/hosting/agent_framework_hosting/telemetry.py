@@ -1,0 +1,80 @@
+"""One log line and one span for each turn."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+logger = logging.getLogger("agent_framework.hosting.turns")
+
+_NO_KEY = "-"
+
+
+def hashed(key: str | None) -> str:
+    """Give the short form under which a conversation appears in logs: the start of its store path."""
+    return _NO_KEY if key is None else hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+class TurnRecord:
+    """Measures one turn; times in seconds. `finish` writes its line."""
+
+    __slots__ = ("channel", "key", "outcome", "span", "started", "store_time")
+
+    def __init__(self, channel: str, key: str | None, span: Span | None) -> None:
+        self.channel = channel
+        self.key = key
+        self.span = span
+        self.outcome = "cancelled"
+        self.store_time = 0.0
+        self.started = time.perf_counter()
+
+    @contextmanager
+    def store(self) -> Iterator[None]:
+        """Count the body as time spent on the state store."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.store_time += time.perf_counter() - began
+
+    def finish(self) -> None:
+        if self.span is not None:
+            self.span.set_attribute("hosting.outcome", self.outcome)
+            self.span.end()
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "turn channel=%s key=%s duration_ms=%.1f store_ms=%.1f outcome=%s",
+                self.channel,
+                hashed(self.key),
+                (time.perf_counter() - self.started) * 1000,
+                self.store_time * 1000,
+                self.outcome,
+            )
+
+
+def tracing() -> bool:
+    """Whether the process has set a tracer provider of its own."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def start_turn(channel: str, key: str | None, headers: Mapping[str, str] | None) -> TurnRecord:
+    """Begin to measure a turn; `headers` may carry the caller's `traceparent`."""
+    span: Span | None = None
+    if tracing():
+        from opentelemetry.propagate import extract
+
+        span = trace.get_tracer("agent_framework.hosting").start_span(
+            "hosting.turn",
+            context=extract(headers) if headers is not None else None,
+            attributes={"hosting.channel": channel, "hosting.key": hashed(key)},
+        )
+    return TurnRecord(channel, key, span)

@@ -1,0 +1,308 @@
+"""One turn from end to end: hook, lease, run, commit, hook."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError, HostingError, InvalidRequest
+from .hooks import apply_response_hook, apply_run_hook, apply_update_hook
+from .requests import ChannelRequest, HostedRunResult
+from .telemetry import TurnRecord, start_turn
+
+if TYPE_CHECKING:
+    from agent_framework import AgentResponseUpdate
+
+    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
+    from .running.run import Outcome, Run, Runner
+    from .state.conversations import Conversations
+    from .state.turn import Turn
+
+_current: ContextVar[Turn | None] = ContextVar("hosting_turn", default=None)
+_END: Any = object()
+
+
+class Turns:
+    """Runs turns of one target in its conversations."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self.conversations = conversations
+        self._runner: Runner | None = None
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            raise ConfigurationError(
+                "The app has not been started: run its ASGI lifespan before the first request (an adapter does, and "
+                "so does every ASGI server that supports lifespan)."
+            )
+        return self._runner
+
+    @runner.setter
+    def runner(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def run(
+        self,
+        request: ChannelRequest,
+        *,
+        run_hook: ChannelRunHook | None,
+        protocol_request: object,
+        response_hook: ChannelResponseHook | None,
+        channel_name: str,
+    ) -> HostedRunResult[Any]:
+        request = await apply_run_hook(
+            run_hook, request, target=self.runner.target, protocol_request=protocol_request
+        )
+        active = ActiveTurn(self, request, channel_name, protocol_request)
+        try:
+            run = await active.begin()
+            with active.current():
+                if active.turn is None:
+                    result = await run.once()
+                else:
+                    async with active.turn.guard():
+                        result = await run.once()
+            hosted = await active.save(result)
+        except BaseException as error:
+            await active.end(error)
+            raise
+        await active.end(None)
+        return await apply_response_hook(response_hook, hosted, request=request, channel_name=channel_name)
+
+    async def stream(
+        self,
+        request: ChannelRequest,
+        *,
+        run_hook: ChannelRunHook | None,
+        protocol_request: object,
+        stream_update_hook: ChannelStreamUpdateHook | None,
+        response_hook: ChannelResponseHook | None,
+        channel_name: str,
+    ) -> TurnStream:
+        request = await apply_run_hook(
+            run_hook, request, target=self.runner.target, protocol_request=protocol_request
+        )
+        active = ActiveTurn(self, request, channel_name, protocol_request)
+        try:
+            run = await active.begin()
+        except BaseException as error:
+            await active.end(error)
+            raise
+        return TurnStream(active, run, stream_update_hook, response_hook)
+
+    async def reset(self, key: str) -> None:
+        """Start a conversation anew; inside a turn of the same conversation, when that turn is saved."""
+        turn = _current.get()
+        if turn is not None and turn.key == key:
+            turn.reset_requested = True
+        else:
+            await self.conversations.reset(key)
+
+
+class ActiveTurn:
+    """A turn in progress, and everything that must be given back when it ends."""
+
+    def __init__(self, turns: Turns, request: ChannelRequest, channel_name: str, protocol_request: object) -> None:
+        self.request = request
+        self.channel_name = channel_name
+        self.turn: Turn | None = None
+        self.started = False
+        self._turns = turns
+        self._run: Run | None = None
+        self._ended = False
+        self._record: TurnRecord = start_turn(channel_name, self._key(), headers_of(protocol_request))
+
+    def _key(self) -> str | None:
+        session = self.request.session
+        return None if session is None or self.request.session_mode == "disabled" else session.isolation_key
+
+    async def begin(self) -> Run:
+        """Take the conversation and make ready to run; from here on the target counts as started."""
+        key, session = self._key(), self.request.session
+        with self._record.store():
+            if key is not None and session is not None:
+                self.turn = await self._turns.conversations.begin(
+                    key, turn_id(key, self.request), fresh=session.fresh, parent=session.parent
+                )
+            self._run = await self._turns.runner.prepare(self.request, self.turn)
+        self.started = True
+        return self._run
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the turn known to what runs inside: a reset of its own conversation waits for its end."""
+        token = _current.set(self.turn)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    async def save(self, result: Any) -> HostedRunResult[Any]:
+        """Commit what the run left behind; without a conversation there is nothing to do."""
+        assert self._run is not None
+        with self._record.store():
+            outcome = await self._run.outcome(result)
+            saved = await self._commit(outcome)
+        return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
+
+    async def _commit(self, outcome: Outcome) -> bool:
+        session = self.request.session
+        if self.turn is None or session is None:
+            return False
+        if session.fresh and not outcome.resumable:
+            return False
+        await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
+        return True
+
+    async def end(self, error: BaseException | None) -> None:
+        """Give everything back; `error` is why, unless the turn was saved. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        if isinstance(error, HostingError):
+            error.started = self.started
+        self._record.outcome = outcome_word(error)
+        try:
+            if self._run is not None:
+                await self._run.close()
+        finally:
+            try:
+                if self.turn is not None:
+                    await self.turn.end()
+            finally:
+                self._record.finish()
+
+
+class TurnStream:
+    """A turn whose updates are read one by one: the host's `HostedStream`."""
+
+    def __init__(
+        self,
+        active: ActiveTurn,
+        run: Run,
+        update_hook: ChannelStreamUpdateHook | None,
+        response_hook: ChannelResponseHook | None,
+    ) -> None:
+        self.session = run.session
+        self.hosted: HostedRunResult[Any] | None = None
+        self._active = active
+        self._run = run
+        self._updates = run.updates()
+        self._update_hook = update_hook
+        self._response_hook = response_hook
+        self._exhausted = False
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
+        return self
+
+    async def __anext__(self) -> AgentResponseUpdate:
+        while True:
+            update = await self._pull()
+            if update is _END:
+                raise StopAsyncIteration
+            try:
+                changed = await apply_update_hook(self._update_hook, update)
+            except BaseException as error:
+                await self._fail(error)
+                raise
+            if changed is not None:
+                return changed
+
+    async def _pull(self) -> Any:
+        if self._exhausted or self._closed:
+            return _END
+        try:
+            with self._active.current():
+                update = await self._guarded(anext(self._updates, _END))
+            if update is _END:
+                self._exhausted = True
+            elif self._active.turn is not None:
+                self._active.turn.check()
+        except BaseException as error:
+            await self._fail(error)
+            raise
+        return update
+
+    async def _guarded(self, work: Any) -> Any:
+        if self._active.turn is None:
+            return await work
+        async with self._active.turn.guard():
+            return await work
+
+    def __await__(self) -> Any:
+        return self.get_final_response().__await__()
+
+    async def get_final_response(self) -> Any:
+        """Read the rest, save the turn and apply the response hook.
+
+        Raises:
+            ConfigurationError: The stream was closed before it was finished.
+        """
+        if self.hosted is not None:
+            return self.hosted.result
+        while await self._pull() is not _END:
+            pass
+        if self._closed:
+            raise ConfigurationError("This stream was closed before its run was finished; there is no final response.")
+        try:
+            with self._active.current():
+                result = await self._guarded(self._run.final())
+            hosted = await self._active.save(result)
+        except BaseException as error:
+            await self._fail(error)
+            raise
+        self._closed = True
+        await self._active.end(None)
+        self.hosted = await apply_response_hook(
+            self._response_hook, hosted, request=self._active.request, channel_name=self._active.channel_name
+        )
+        return self.hosted.result
+
+    async def aclose(self) -> None:
+        """Cancel the run unless it is finished; the conversation is then as it was before."""
+        if not self._closed:
+            await self._fail(None)
+
+    async def _fail(self, error: BaseException | None) -> None:
+        self._closed = True
+        try:
+            if not self._exhausted and hasattr(self._updates, "aclose"):
+                await self._updates.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+        finally:
+            await self._active.end(error or _Abandoned())
+
+
+class _Abandoned(Exception):
+    """The stream was closed before its end."""
+
+
+def turn_id(key: str, request: ChannelRequest) -> str | None:
+    """Give the id that an idempotency key stands for in one conversation; None asks for a random one.
+
+    Raises:
+        InvalidRequest: The idempotency key is no text.
+    """
+    given = request.attributes.get("idempotency_key")
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise InvalidRequest("idempotency_key", "An idempotency key is text.")
+    return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]
+
+
+def headers_of(protocol_request: object) -> Mapping[str, str] | None:
+    headers = getattr(protocol_request, "headers", None)
+    return headers if isinstance(headers, Mapping) else None
+
+
+def outcome_word(error: BaseException | None) -> str:
+    if error is None:
+        return "saved"
+    if isinstance(error, _Abandoned):
+        return "closed"
+    return "cancelled" if not isinstance(error, Exception) else type(error).__name__

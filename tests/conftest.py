@@ -1,0 +1,46 @@
+"""What every test may use: the workspace's folder, and a word on what the machine lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.toolchain import LAMBDA_EMULATOR
+from scripts.workspace import ROOT
+
+# Contract suites live there: their asserts say as much as those of a test module.
+pytest.register_assert_rewrite("tests.support")
+
+PARTS: dict[str, Callable[[], bool]] = {
+    "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
+    "lambda-emulator": LAMBDA_EMULATOR.exists,
+    "node": lambda: shutil.which("node") is not None,
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep a test from running without its parts: elsewhere that is reported at the end, in CI it is a failure."""
+    for mark in item.iter_markers("needs"):
+        for part in mark.args:
+            # Into the report, which tells the runner of the suites on what real parts tests have passed.
+            item.user_properties.append(("needs", part))
+            if not PARTS[part]():
+                said = pytest.fail if "CI" in os.environ else pytest.skip
+                said(f"this machine lacks: {part}")
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def lambda_emulator() -> Path:
+    """The Lambda Runtime Interface Emulator; for tests marked `needs("lambda-emulator")`."""
+    return LAMBDA_EMULATOR
