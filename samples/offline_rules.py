@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FACT = re.compile(r"\bmy ([a-z][a-z ]*?) (?:is|are) ([^.,;!?]+?)(?=\s+and\b|[.,;!?]|$)", re.IGNORECASE)
-RECALL = re.compile(r"\b(?:what|who|which)(?:'s| is| are| was) my ([a-z][a-z ]*?)\s*\?", re.IGNORECASE)
-REMEMBER = re.compile(r"\b(?:remember|know|tell me) my ([a-z][a-z ]*?)\s*[?.!]?$", re.IGNORECASE)
+RECALL = re.compile(
+    r"\b(?:(?:what|who|which)(?:'s| is| are| was)|remember|know|tell me) my ([a-z][a-z ]*?)(?=\s+and\b|\s*(?:[.,;!?]|$))",
+    re.IGNORECASE,
+)
 CLAUSE = re.compile(r"(?<=[.?!;])\s+|,?\s+(?:and|then)\s+", re.IGNORECASE)
 TOKEN = re.compile(r"[\w#-]*\w")
 QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
@@ -66,7 +68,7 @@ def plan(text: str, earlier: Sequence[str], tools: Sequence[Tool]) -> list[Say |
 
 
 def understand(clause: str, earlier: Sequence[str], tools: Sequence[Tool]) -> Say | Call | None:
-    question = RECALL.search(clause) or REMEMBER.search(clause)
+    question = RECALL.search(clause)
     if question is not None and (value := recall(question[1], earlier)) is not None:
         return Say(f"Your {question[1].lower()} is {value}.")
     if question is None and not clause.endswith("?") and (fact := FACT.search(clause)) is not None:
@@ -105,7 +107,7 @@ def call(tool: Tool, clause: str, earlier: Sequence[str]) -> Say | Call:
     for name, schema in properties.items():
         value = argument(name, schema, clause)
         if value is None and name in required:
-            value = from_earlier(name, schema, earlier)
+            value = from_facts(name, schema, clause, earlier) or from_earlier(name, schema, earlier)
         if value is None and name in required and is_free_text(name, schema):
             value = clause
         if value is not None:
@@ -143,6 +145,15 @@ def text_argument(name: str, schema: Mapping[str, Any], text: str, tokens: Seque
         if (found := pattern.search(text)) is not None:
             return found[1]
     return None
+
+
+def from_facts(name: str, schema: Mapping[str, Any], clause: str, earlier: Sequence[str]) -> Any | None:
+    """Take what the user called their own: after "my order is 12", "where is my parcel?" is about order 12."""
+    if is_free_text(name, schema) or re.search(r"\bmy\b", clause, re.IGNORECASE) is None:
+        return None
+    own = (fact for said in reversed(earlier) for fact in reversed(FACT.findall(said)))
+    meant = (fact[1] for fact in own if stems(fact[0]) & stems(name.replace("_", " ")))
+    return next((value for text in meant if (value := argument(name, schema, text)) is not None), None)
 
 
 def from_earlier(name: str, schema: Mapping[str, Any], earlier: Sequence[str]) -> Any | None:

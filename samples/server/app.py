@@ -1,5 +1,6 @@
 """The support agent on a server of your own: http://127.0.0.1:8000/invocations."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,4 +12,4 @@ from agent_host import build_host
 host = build_host(loopback=True)
 
 if __name__ == "__main__":
-    host.serve(host="127.0.0.1", port=8000)
+    host.serve(host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))

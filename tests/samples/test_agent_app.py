@@ -164,7 +164,7 @@ def openai_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:

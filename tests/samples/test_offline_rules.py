@@ -1,12 +1,14 @@
 """What the offline model decides, for tool sets it has never seen."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from offline_rules import Call, Say, Tool, plan
 
 
-def tool(name: str, description: str, *required: str, careful: bool = False, **properties: dict) -> Tool:
+def tool(name: str, description: str, *required: str, careful: bool = False, **properties: Any) -> Tool:
     return Tool(name, description, {"properties": properties, "required": list(required)}, careful)
 
 
@@ -60,12 +62,16 @@ def test_facts_are_noted_and_recalled_and_the_latest_counts() -> None:
     said = ["My name is Ada.", "My name is Grace Hopper, by the way."]
     assert plan("What is my name?", said, []) == [Say("Your name is Grace Hopper.")]
     assert plan("Do you remember my Name?", said, TOOLS) == [Say("Your name is Grace Hopper.")]
+    assert plan("Tell me what is my name and thank you", said, []) == [Say("Your name is Grace Hopper.")]
     assert plan("What's my favourite colour?", said, TOOLS) == [Say("You have not told me your favourite colour yet.")]
 
 
 def test_what_was_said_before_fills_what_a_sentence_leaves_out() -> None:
     assert plan("Book it", ["I like room B12", "Thank you"], TOOLS) == [Call("book_room", {"room_number": "B12"})]
     assert plan("My room is C3. Book my room.", [], TOOLS)[1] == Call("book_room", {"room_number": "C3"})
+    mine = ["My room is C3.", "Is room D4 free?"]
+    assert plan("Book that room.", mine, TOOLS) == [Call("book_room", {"room_number": "D4"})]
+    assert plan("Book my room.", mine, TOOLS) == [Call("book_room", {"room_number": "C3"})]
 
 
 def test_one_message_may_ask_for_several_things() -> None:

@@ -58,8 +58,7 @@ class Connection:
         self.received = 0
         self.changed = asyncio.Condition()
         self.broken = False
-        self.blocked = asyncio.Event()
-        self.blocked.set()
+        self.sending = False
         self.task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -88,9 +87,15 @@ class Connection:
         return message
 
     async def deliver(self, message: Message) -> None:
-        await self.blocked.wait()
+        """Take a message, slowly enough to catch an app that sends two at once."""
         if self.broken:
             raise OSError("the client is gone")
+        assert not self.sending, "two messages are sent at once"
+        self.sending = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.sending = False
         async with self.changed:
             self.outgoing.append(message)
             self.changed.notify_all()

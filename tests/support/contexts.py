@@ -10,9 +10,9 @@ from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
 from agent_framework_hosting.channels import Channel
 from agent_framework_hosting.limits import HostLimits
 from agent_framework_hosting.requests import ChannelRequest, HostedRunResult
+from agent_framework_hosting.routing import place
 from agent_framework_hosting.state.store import Condition, Version
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount
 
 Respond = Callable[[ChannelRequest], Awaitable[HostedRunResult[Any]]]
 
@@ -129,7 +129,7 @@ class FakeContext:
 
 
 def app_of(channel: Channel, context: Any) -> Starlette:
-    """Serve one channel without a host; its root route answers at `path + "/"`."""
+    """Serve one channel without a host."""
     contribution = channel.contribute(context)
-    routes: list[BaseRoute] = [Mount(channel.path, routes=list(contribution.routes)), *contribution.root_routes]
+    routes = [place(route, channel.path, contribution.middleware) for route in contribution.routes]
     return Starlette(routes=routes)

@@ -33,6 +33,10 @@ KEY_HEADER = b"x-functions-key"
 NOT_FORWARDED = (b"x-ms-invocation-id", b"connection", b"keep-alive", b"transfer-encoding", b"content-length")
 
 
+class StaleConnection(Exception):
+    """A pooled connection was closed before it answered."""
+
+
 @dataclass
 class HttpRoute:
     """One HTTP function as the host serves it."""
@@ -263,7 +267,23 @@ class FunctionsHost:
         return result
 
     async def forward(self, request: HostRequest, invocation_id: str, client: Client) -> None:
-        reader, writer = await self.backend()
+        """Pass a request on; as .NET does, again on a new connection where a pooled one turns out to be closed."""
+        if self.idle:
+            with contextlib.suppress(StaleConnection):
+                await self.exchange(request, invocation_id, client, *self.idle.pop(), pooled=True)
+                return
+        await self.exchange(request, invocation_id, client, *await self.backend(), pooled=False)
+
+    async def exchange(
+        self,
+        request: HostRequest,
+        invocation_id: str,
+        client: Client,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        pooled: bool,
+    ) -> None:
         connection = h11.Connection(h11.CLIENT)
         reusable = False
         try:
@@ -284,6 +304,11 @@ class FunctionsHost:
                     await client.send(h11.Data(data=event.data))
                 else:
                     await client.send(h11.EndOfMessage())
+        except ConnectionError as error:
+            if pooled and not client.started:
+                raise StaleConnection from error
+            raise
+        else:
             reusable = connection.our_state is h11.DONE and connection.their_state is h11.DONE
         finally:
             if reusable:
@@ -292,11 +317,6 @@ class FunctionsHost:
                 writer.close()
 
     async def backend(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while self.idle:
-            reader, writer = self.idle.pop()
-            if not reader.at_eof():
-                return reader, writer
-            writer.close()
         assert self.proxy is not None
         delay = CONNECT_DELAY
         for _ in range(CONNECT_RETRIES - 1):

@@ -85,7 +85,12 @@ class AppResponse(Response):
         scope[SCOPE_KEY] = self.call
         scope["root_path"] = self.root_path
         scope["state"] = self.startup.state.copy()
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            # Starlette answers 500 and raises all the same. Uvicorn would then close the connection unannounced, and
+            # the host lose its next call on it; without the exception it answers or closes where that is still due.
+            logger.exception("The app raised an exception.")
 
 
 class WebApp(base.WebApp):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ChannelRunHook = Callable[..., Awaitable[ChannelRequest] | ChannelRequest]
 ChannelResponseHook = Callable[..., Awaitable[HostedRunResult[Any]] | HostedRunResult[Any]]
 ChannelStreamUpdateHook = Callable[
-    ["AgentResponseUpdate"], "AgentResponseUpdate | None | Awaitable[AgentResponseUpdate | None]"
+    ["AgentResponseUpdate"], "Awaitable[AgentResponseUpdate | None] | AgentResponseUpdate | None"
 ]
 
 
@@ -103,9 +103,13 @@ class HostedStream(Protocol):
 class ChannelContext(Protocol):
     """The host, as one channel sees it."""
 
-    target: SupportsAgentRun | Workflow
     documents: StateStore
     limits: HostLimits
+
+    @property
+    def target(self) -> SupportsAgentRun | Workflow:
+        """What the host serves; known once the app has started, if it comes from a factory."""
+        ...
 
     async def run(
         self,

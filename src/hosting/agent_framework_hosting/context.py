@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 class HostContext:
     """One channel's `ChannelContext`; `documents` is its part of the store."""
 
-    def __init__(self, name: str, source: TargetSource, turns: Turns, limits: HostLimits) -> None:
+    def __init__(self, name: str, source: TargetSource, turns: Turns, store: StateStore, limits: HostLimits) -> None:
         self._name = name
         self._source = source
         self._turns = turns
         self.limits = limits
-        self.documents: StateStore = ScopedStore(turns.conversations.store, f"d/{name}")
+        self.documents: StateStore = ScopedStore(store, f"d/{name}")
 
     @property
     def target(self) -> SupportsAgentRun | Workflow:

@@ -44,6 +44,10 @@ class TurnBusy(HostingError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    @classmethod
+    def of_conversation(cls) -> TurnBusy:
+        return cls("Another turn of this conversation is still running. Try again in a moment.")
+
 
 class TurnConflict(HostingError):
     """The conversation's lease was lost; nothing of this turn was saved."""
@@ -51,6 +55,10 @@ class TurnConflict(HostingError):
 
 class TurnRepeated(HostingError):
     """A turn with this idempotency key is already part of the conversation; the target was not run again."""
+
+    @classmethod
+    def of_request(cls) -> TurnRepeated:
+        return cls("This request was already carried out; its turn is part of the conversation.")
 
 
 class SessionTooLarge(HostingError):

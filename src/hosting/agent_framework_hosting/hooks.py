@@ -24,7 +24,7 @@ async def apply_run_hook(
     """
     if hook is None:
         return request
-    changed = hook(request, target=target, protocol_request=protocol_request)
+    changed: object = hook(request, target=target, protocol_request=protocol_request)
     if inspect.isawaitable(changed):
         changed = await changed
     if not isinstance(changed, ChannelRequest):
@@ -42,7 +42,7 @@ async def apply_response_hook(
     """
     if hook is None:
         return result
-    changed = hook(result, request=request, channel_name=channel_name)
+    changed: object = hook(result, request=request, channel_name=channel_name)
     if inspect.isawaitable(changed):
         changed = await changed
     if not isinstance(changed, HostedRunResult):

@@ -16,6 +16,7 @@ from .limits import HostLimits
 from .routing import build_app, check_channels, run_all
 from .state.conversations import Conversations
 from .state.locations import HostStatePaths, Place, StateLocations, open_state
+from .state.transient import TransientConversations
 from .targets import TargetSource, check_workflow, is_workflow, own_checkpoints, workflow_of
 from .turns import Turns
 
@@ -72,7 +73,11 @@ class AgentFrameworkHost:
         )
         self._managed = place is not None or self._foreign is not None or self._state.checkpoints_durable
         self._check_target()
-        self._turns = Turns(Conversations(self._state.sessions, self._limits))
+        self._turns = Turns(
+            Conversations(self._state.sessions, self._limits)
+            if self._state.durable
+            else TransientConversations(self._limits)
+        )
         self._contributions: list[tuple[Channel, ChannelContribution]] | None = None
         self._app: Starlette | None = None
         self.bind_address: str | None = None
@@ -112,7 +117,12 @@ class AgentFrameworkHost:
         """The channels and what each adds to the app."""
         if self._contributions is None:
             self._contributions = [
-                (channel, channel.contribute(HostContext(channel.name, self._source, self._turns, self._limits)))
+                (
+                    channel,
+                    channel.contribute(
+                        HostContext(channel.name, self._source, self._turns, self._state.sessions, self._limits)
+                    ),
+                )
                 for channel in self._channels
             ]
         return self._contributions
@@ -162,12 +172,12 @@ class AgentFrameworkHost:
         self._announce()
 
     def _keeper(self, workflow: Workflow) -> CheckpointKeeper:
-        from .state.checkpoints import ForeignCheckpoints, StoredCheckpoints
+        from .state.checkpoints import ForeignCheckpoints, StoredCheckpoints, TransientCheckpoints
 
         foreign = self._foreign if self._managed else own_checkpoints(workflow)
         if foreign is not None:
             return ForeignCheckpoints(foreign)
-        return StoredCheckpoints(self._state.checkpoints, trusted=not self._state.checkpoints.shared)
+        return StoredCheckpoints(self._state.checkpoints) if self._state.checkpoints_durable else TransientCheckpoints()
 
     def _announce(self) -> None:
         channels = ", ".join(f"{channel.name} at {channel.path or '/'}" for channel in self._channels)
@@ -191,7 +201,7 @@ class AgentFrameworkHost:
         try:
             await self._source.close()
         finally:
-            self._turns.conversations.close()
+            await self._turns.conversations.close()
 
     async def reset_session(self, isolation_key: str) -> None:
         """Start the conversation anew: its history is archived and the next turn begins with a new session.

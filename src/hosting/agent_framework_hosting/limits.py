@@ -36,5 +36,5 @@ class HostLimits:
         if self.turn_timeout <= self.lease + LEASE_MARGIN:
             raise ConfigurationError(
                 f"HostLimits.turn_timeout ({self.turn_timeout}) must exceed lease + 2 s "
-                f"({self.lease + LEASE_MARGIN}): otherwise nobody waits long enough to take over from a holder that died."
+                f"({self.lease + LEASE_MARGIN}): otherwise nobody waits long enough to take over from a dead holder."
             )

@@ -22,9 +22,7 @@ class ChannelSession:
 
     __slots__ = ("fresh", "isolation_key", "parent")
 
-    def __init__(
-        self, isolation_key: str | None = None, *, parent: str | None = None, fresh: bool = False
-    ) -> None:
+    def __init__(self, isolation_key: str | None = None, *, parent: str | None = None, fresh: bool = False) -> None:
         self.isolation_key = isolation_key
         self.parent = parent
         self.fresh = fresh
@@ -51,7 +49,8 @@ class ChannelIdentity:
 class ChannelRequest:
     """One request to the target. `responses` answer pending requests, by their ids.
 
-    `attributes["idempotency_key"]` (text) makes a repeat of the request the same turn.
+    `attributes["idempotency_key"]` (text) makes a repeat of the request the same turn; `traceparent` and
+    `tracestate` there continue the caller's trace.
     """
 
     channel: str
@@ -148,9 +147,7 @@ class ChannelCommand:
 
     __slots__ = ("description", "handle", "name")
 
-    def __init__(
-        self, name: str, description: str, handle: Callable[[ChannelCommandContext], Awaitable[None]]
-    ) -> None:
+    def __init__(self, name: str, description: str, handle: Callable[[ChannelCommandContext], Awaitable[None]]) -> None:
         self.name = name
         self.description = description
         self.handle = handle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -34,7 +34,8 @@ def check_channels(channels: Sequence[Channel]) -> None:
     for channel in channels:
         if channel.path and (not channel.path.startswith("/") or channel.path.endswith("/")):
             raise ConfigurationError(
-                f"Channel {channel.name!r} has the path {channel.path!r}; it must be empty, or start with / and not end with it."
+                f"Channel {channel.name!r} has the path {channel.path!r}; it must be empty, or start with / and not "
+                "end with it."
             )
     for kind in ("name", "path"):
         values = [getattr(channel, kind) for channel in channels]
@@ -57,7 +58,7 @@ def build_app(
         routes += [place(route, "", contribution.middleware) for route in contribution.root_routes]
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         shutdown = [callback for _, contribution in channels for callback in contribution.on_shutdown] + [stop]
         try:
             await start()

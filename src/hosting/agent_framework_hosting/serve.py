@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ConfigurationError
 
@@ -67,7 +67,7 @@ def check_workers(host: AgentFrameworkHost, workers: int) -> None:
             "directory that several processes may use, or serve with workers=1."
         )
     if "fork" not in multiprocessing.get_all_start_methods():
-        raise ConfigurationError("workers > 1 needs a system with fork(). Serve with workers=1, or start more processes.")
+        raise ConfigurationError("workers > 1 needs a system with fork(). Serve with workers=1 in more processes.")
 
 
 def is_loopback(bind: str) -> bool:
@@ -85,10 +85,10 @@ def listen(bind: str, port: int) -> socket.socket:
 
 
 def run_worker(host: AgentFrameworkHost, settings: Config) -> None:
-    from hypercorn.asyncio import serve as serve_forever
+    from hypercorn import asyncio as server
 
     show_log()
-    asyncio.run(serve_forever(host.app, settings))  # pyright: ignore[reportArgumentType]
+    asyncio.run(server.serve(cast("Any", host.app), settings))  # pyright: ignore[reportUnknownMemberType]
 
 
 def run_workers(host: AgentFrameworkHost, settings: Config, count: int) -> None:

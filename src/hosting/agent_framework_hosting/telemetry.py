@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
@@ -25,7 +24,7 @@ def hashed(key: str | None) -> str:
 
 
 class TurnRecord:
-    """Measures one turn; times in seconds. `finish` writes its line."""
+    """Measures one turn; `store_time` counts seconds spent on its state. `finish` writes its line."""
 
     __slots__ = ("channel", "key", "outcome", "span", "started", "store_time")
 
@@ -36,15 +35,6 @@ class TurnRecord:
         self.outcome = "cancelled"
         self.store_time = 0.0
         self.started = time.perf_counter()
-
-    @contextmanager
-    def store(self) -> Iterator[None]:
-        """Count the body as time spent on the state store."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.store_time += time.perf_counter() - began
 
     def finish(self) -> None:
         if self.span is not None:
@@ -66,15 +56,15 @@ def tracing() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def start_turn(channel: str, key: str | None, headers: Mapping[str, str] | None) -> TurnRecord:
-    """Begin to measure a turn; `headers` may carry the caller's `traceparent`."""
+def start_turn(channel: str, key: str | None, carrier: Mapping[str, Any]) -> TurnRecord:
+    """Begin to measure a turn; `carrier` may hold the caller's `traceparent` and `tracestate`."""
     span: Span | None = None
     if tracing():
         from opentelemetry.propagate import extract
 
         span = trace.get_tracer("agent_framework.hosting").start_span(
             "hosting.turn",
-            context=extract(headers) if headers is not None else None,
+            context=extract(carrier) if carrier else None,
             attributes={"hosting.channel": channel, "hosting.key": hashed(key)},
         )
     return TurnRecord(channel, key, span)

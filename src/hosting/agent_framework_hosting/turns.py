@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigurationError, HostingError, InvalidRequest
 from .hooks import apply_response_hook, apply_run_hook, apply_update_hook
 from .requests import ChannelRequest, HostedRunResult
-from .telemetry import TurnRecord, start_turn
+from .telemetry import start_turn
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
     from .running.run import Outcome, Run, Runner
-    from .state.conversations import Conversations
-    from .state.turn import Turn
+    from .state.holds import Hold, Holder
 
-_current: ContextVar[Turn | None] = ContextVar("hosting_turn", default=None)
+_current: ContextVar[Hold | None] = ContextVar("hosting_turn", default=None)
 _END: Any = object()
+
+T = TypeVar("T")
 
 
 class Turns:
     """Runs turns of one target in its conversations."""
 
-    def __init__(self, conversations: Conversations) -> None:
+    def __init__(self, conversations: Holder) -> None:
         self.conversations = conversations
         self._runner: Runner | None = None
 
@@ -54,19 +55,11 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> HostedRunResult[Any]:
-        request = await apply_run_hook(
-            run_hook, request, target=self.runner.target, protocol_request=protocol_request
-        )
-        active = ActiveTurn(self, request, channel_name, protocol_request)
+        request = await apply_run_hook(run_hook, request, target=self.runner.target, protocol_request=protocol_request)
+        active = ActiveTurn(self, request, channel_name)
         try:
             run = await active.begin()
-            with active.current():
-                if active.turn is None:
-                    result = await run.once()
-                else:
-                    async with active.turn.guard():
-                        result = await run.once()
-            hosted = await active.save(result)
+            hosted = await active.save(await active.inside(run.once()))
         except BaseException as error:
             await active.end(error)
             raise
@@ -83,10 +76,8 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> TurnStream:
-        request = await apply_run_hook(
-            run_hook, request, target=self.runner.target, protocol_request=protocol_request
-        )
-        active = ActiveTurn(self, request, channel_name, protocol_request)
+        request = await apply_run_hook(run_hook, request, target=self.runner.target, protocol_request=protocol_request)
+        active = ActiveTurn(self, request, channel_name)
         try:
             run = await active.begin()
         except BaseException as error:
@@ -106,47 +97,54 @@ class Turns:
 class ActiveTurn:
     """A turn in progress, and everything that must be given back when it ends."""
 
-    def __init__(self, turns: Turns, request: ChannelRequest, channel_name: str, protocol_request: object) -> None:
+    def __init__(self, turns: Turns, request: ChannelRequest, channel_name: str) -> None:
         self.request = request
         self.channel_name = channel_name
-        self.turn: Turn | None = None
+        self.turn: Hold | None = None
         self.started = False
         self._turns = turns
         self._run: Run | None = None
         self._ended = False
-        self._record: TurnRecord = start_turn(channel_name, self._key(), headers_of(protocol_request))
-
-    def _key(self) -> str | None:
-        session = self.request.session
-        return None if session is None or self.request.session_mode == "disabled" else session.isolation_key
+        session = request.session
+        self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
+        self._record = start_turn(channel_name, self._key, request.attributes)
 
     async def begin(self) -> Run:
         """Take the conversation and make ready to run; from here on the target counts as started."""
-        key, session = self._key(), self.request.session
-        with self._record.store():
-            if key is not None and session is not None:
-                self.turn = await self._turns.conversations.begin(
-                    key, turn_id(key, self.request), fresh=session.fresh, parent=session.parent
-                )
-            self._run = await self._turns.runner.prepare(self.request, self.turn)
+        key, session = self._key, self.request.session
+        began = perf_counter()
+        if key is not None and session is not None:
+            self.turn = await self._turns.conversations.begin(
+                key, turn_id(key, self.request), fresh=session.fresh, parent=session.parent
+            )
+        run = self._run = await self._turns.runner.prepare(self.request, self.turn)
+        self._record.store_time += perf_counter() - began
         self.started = True
-        return self._run
+        return run
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the turn known to what runs inside: a reset of its own conversation waits for its end."""
-        token = _current.set(self.turn)
+    async def inside(self, work: Awaitable[T]) -> T:
+        """Await a piece of the run: stopped when the lease is lost, and known to a reset of its own conversation.
+
+        Raises:
+            TurnConflict: The lease was lost.
+        """
+        turn = self.turn
+        token = _current.set(turn)
         try:
-            yield
+            if turn is None or not turn.guarded:
+                return await work
+            async with turn.guard():
+                return await work
         finally:
             _current.reset(token)
 
     async def save(self, result: Any) -> HostedRunResult[Any]:
         """Commit what the run left behind; without a conversation there is nothing to do."""
         assert self._run is not None
-        with self._record.store():
-            outcome = await self._run.outcome(result)
-            saved = await self._commit(outcome)
+        began = perf_counter()
+        outcome = await self._run.outcome(result)
+        saved = await self._commit(outcome)
+        self._record.store_time += perf_counter() - began
         return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
 
     async def _commit(self, outcome: Outcome) -> bool:
@@ -217,8 +215,7 @@ class TurnStream:
         if self._exhausted or self._closed:
             return _END
         try:
-            with self._active.current():
-                update = await self._guarded(anext(self._updates, _END))
+            update = await self._active.inside(anext(self._updates, _END))
             if update is _END:
                 self._exhausted = True
             elif self._active.turn is not None:
@@ -227,12 +224,6 @@ class TurnStream:
             await self._fail(error)
             raise
         return update
-
-    async def _guarded(self, work: Any) -> Any:
-        if self._active.turn is None:
-            return await work
-        async with self._active.turn.guard():
-            return await work
 
     def __await__(self) -> Any:
         return self.get_final_response().__await__()
@@ -250,9 +241,7 @@ class TurnStream:
         if self._closed:
             raise ConfigurationError("This stream was closed before its run was finished; there is no final response.")
         try:
-            with self._active.current():
-                result = await self._guarded(self._run.final())
-            hosted = await self._active.save(result)
+            hosted = await self._active.save(await self._active.inside(self._run.final()))
         except BaseException as error:
             await self._fail(error)
             raise
@@ -271,8 +260,7 @@ class TurnStream:
     async def _fail(self, error: BaseException | None) -> None:
         self._closed = True
         try:
-            if not self._exhausted and hasattr(self._updates, "aclose"):
-                await self._updates.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            await self._updates.aclose()
         finally:
             await self._active.end(error or _Abandoned())
 
@@ -293,11 +281,6 @@ def turn_id(key: str, request: ChannelRequest) -> str | None:
     if not isinstance(given, str):
         raise InvalidRequest("idempotency_key", "An idempotency key is text.")
     return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]
-
-
-def headers_of(protocol_request: object) -> Mapping[str, str] | None:
-    headers = getattr(protocol_request, "headers", None)
-    return headers if isinstance(headers, Mapping) else None
 
 
 def outcome_word(error: BaseException | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_framework import AgentResponse, Content, Message
@@ -18,7 +18,7 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, SupportsAgentRun
 
-    from ..state.turn import Turn
+    from ..state.holds import Hold
 
 
 class AgentRunner:
@@ -28,7 +28,7 @@ class AgentRunner:
         self.target = agent
         self._takes_options = takes(agent, "options")
 
-    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> AgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> AgentRun:
         stored = restore_session(self.target, turn)
         if request.responses is None:
             messages = input_messages(request)
@@ -58,7 +58,7 @@ def takes(target: object, parameter: str) -> bool:
     return parameter in parameters
 
 
-def restore_session(agent: SupportsAgentRun, turn: Turn | None) -> StoredSession | None:
+def restore_session(agent: SupportsAgentRun, turn: Hold | None) -> StoredSession | None:
     """Read the session of a turn, or begin a new one; None without a conversation."""
     if turn is None:
         return None
@@ -68,22 +68,20 @@ def restore_session(agent: SupportsAgentRun, turn: Turn | None) -> StoredSession
 
 
 def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:
-    """Turn the answers to tool approvals into one message.
+    """Turn the answers to tool approvals into one message, and leave the unanswered ones pending.
 
     Raises:
-        InvalidRequest: An answer fits no pending approval of the conversation, or one is left out.
+        InvalidRequest: An answer fits no pending approval of the conversation.
     """
     responses = request.responses or {}
     waiting = {cast("str", item["id"]): item for item in (stored.pending if stored is not None else [])}
     pick(responses, list(waiting))
-    if missing := [request_id for request_id in waiting if request_id not in responses]:
-        raise InvalidRequest(
-            "responses", f"The agent waits for {len(waiting)} approvals at once; {', '.join(missing)} must be answered too."
-        )
     contents = [
         approval_response(Content.from_dict(waiting[request_id]), answer, request_id)
         for request_id, answer in responses.items()
     ]
+    if stored is not None:
+        stored.pending = [item for request_id, item in waiting.items() if request_id not in responses]
     return Message("user", contents, additional_properties={"hosting": origin(request)})
 
 
@@ -95,13 +93,14 @@ class AgentRun:
         agent: SupportsAgentRun,
         messages: Sequence[Message],
         stored: StoredSession | None,
-        turn: Turn | None,
+        turn: Hold | None,
         keywords: dict[str, Any],
     ) -> None:
         self._agent = agent
         self._messages = messages
         self._turn = turn
         self._keywords = keywords
+        self._unanswered = [Content.from_dict(item) for item in stored.pending] if stored is not None else []
         self._stream: Any = None
         self._collected: list[AgentResponseUpdate] | None = None
         self.session: AgentSession | None = stored.session if stored is not None else None
@@ -109,13 +108,13 @@ class AgentRun:
     async def once(self) -> AgentResponse:
         return await self._agent.run(self._messages, session=self.session, **self._keywords)
 
-    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
         # A custom agent may give its stream from a coroutine, and as a plain iterator.
         stream: Any = self._agent.run(self._messages, stream=True, session=self.session, **self._keywords)
         if not isinstance(stream, AsyncIterable):
             stream = await cast("Awaitable[Any]", stream)
-        self._stream = stream
-        if not hasattr(stream, "get_final_response"):
+        self._stream = cast("Any", stream)
+        if not hasattr(self._stream, "get_final_response"):
             self._collected = []
         async for update in cast("AsyncIterable[AgentResponseUpdate]", stream):
             if self._collected is not None:
@@ -128,12 +127,11 @@ class AgentRun:
         return await self._stream.get_final_response()
 
     async def outcome(self, result: AgentResponse) -> Outcome:
-        contents = approval_contents(result)
+        # A partly answered batch is asked for again by the agent: one entry for each id.
+        contents = list({content.id: content for content in [*self._unanswered, *approval_contents(result)]}.values())
         outcome = Outcome(pending=[approval_request(content) for content in contents])
         if self._turn is not None and self.session is not None:
-            outcome.snapshot = encode_session(
-                self._turn.key, self.session, [content.to_dict() for content in contents]
-            )
+            outcome.snapshot = encode_session(self._turn.key, self.session, [content.to_dict() for content in contents])
             outcome.resumable = has_content(self.session) or bool(contents)
         return outcome
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError, TurnBusy
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from agent_framework import Executor, Workflow, WorkflowCheckpoint
 
 
+# What the framework itself keeps on an executor that asks for information.
+_REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
+
+
 @runtime_checkable
 class AsyncContext(Protocol):
     async def __aenter__(self) -> object: ...
 
-    async def __aexit__(self, *args: object) -> object: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
 
 
 class WorkflowInstances(Protocol):
@@ -52,7 +59,7 @@ class SharedWorkflow:
         return cls(workflow, await initial_states(workflow), wait=wait)
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Workflow]:
+    async def use(self) -> AsyncGenerator[Workflow]:
         async with line_up(self._lock, self._wait):
             yield self.model
 
@@ -81,13 +88,11 @@ class WorkflowFactory:
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def capture(
-        cls, make: Callable[[], Awaitable[Workflow]], model: Workflow, *, wait: float
-    ) -> WorkflowFactory:
+    async def capture(cls, make: Callable[[], Awaitable[Workflow]], model: Workflow, *, wait: float) -> WorkflowFactory:
         return cls(make, model, await initial_states(model), wait=wait)
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Workflow]:
+    async def use(self) -> AsyncGenerator[Workflow]:
         workflow = await self._make()
         async with AsyncExitStack() as stack:
             if self._shares(workflow):
@@ -105,7 +110,7 @@ class WorkflowFactory:
 
 
 @asynccontextmanager
-async def line_up(lock: asyncio.Lock, wait: float) -> AsyncIterator[None]:
+async def line_up(lock: asyncio.Lock, wait: float) -> AsyncGenerator[None]:
     """Hold a lock, waiting at most `wait` seconds.
 
     Raises:
@@ -132,7 +137,9 @@ async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
     states: dict[str, dict[str, Any]] = {}
     for name, executor in workflow.executors.items():
         try:
-            states[name] = {} if isinstance(executor, AgentExecutor) else copy.deepcopy(await executor.on_checkpoint_save())
+            states[name] = {}
+            if not isinstance(executor, AgentExecutor):
+                states[name] = copy.deepcopy(await executor.on_checkpoint_save())
         except Exception as error:
             raise ConfigurationError(
                 f"The workflow's executor {name!r} cannot be restored between conversations: its "
@@ -157,7 +164,7 @@ def forgetful_executors(workflow: Workflow) -> list[str]:
     """Name the executors that hold attributes of their own but have no checkpoint hooks."""
     from agent_framework import Executor, FunctionExecutor
 
-    plain = set(vars(Executor(id="plain", defer_discovery=True)))
+    plain = set(vars(Executor(id="plain", defer_discovery=True))) | _REQUEST_ATTRIBUTES
     return sorted(
         name
         for name, executor in workflow.executors.items()

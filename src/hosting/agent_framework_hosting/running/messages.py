@@ -45,4 +45,5 @@ def _messages(value: object) -> list[Message]:
         items = cast("Sequence[object]", value)
         if all(isinstance(item, (str, Content, Message)) for item in items):
             return [item if isinstance(item, Message) else Message("user", [cast("Any", item)]) for item in items]
-    raise InvalidRequest("message", f"An agent takes text, content or messages, not {type(value).__name__}.")
+    kind = type(cast("object", value)).__name__
+    raise InvalidRequest("message", f"An agent takes text, content or messages, not {kind}.")

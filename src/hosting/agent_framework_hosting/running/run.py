@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from ..requests import ChannelRequest, PendingRequest
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
 
-    from ..state.turn import Turn
+    from ..state.holds import Hold
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Run(Protocol):
 
     async def once(self) -> Any: ...
 
-    def updates(self) -> AsyncIterator[AgentResponseUpdate]: ...
+    def updates(self) -> AsyncGenerator[AgentResponseUpdate]: ...
 
     async def final(self) -> Any: ...
 
@@ -53,7 +53,7 @@ class Runner(Protocol):
 
     target: Any
 
-    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> Run:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> Run:
         """Make ready to run, without running: restore the conversation and check the request against it.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from .workflows import response_values, restore, save_failed, stored_checkpoint,
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
 
-    from ..state.turn import Turn
+    from ..state.holds import Hold
 
 
 class WorkflowAgentRunner:
@@ -33,7 +33,7 @@ class WorkflowAgentRunner:
         self._instances = instances
         self._keeper = keeper
 
-    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> WorkflowAgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> WorkflowAgentRun:
         if request.options:
             raise InvalidRequest("options", "A workflow agent takes no `options`; send the request without them.")
         stored = await stored_checkpoint(self._keeper, turn)
@@ -68,7 +68,7 @@ class WorkflowAgentRun:
         run: AgentRun,
         checkpoints: TurnCheckpoints,
         keeper: CheckpointKeeper,
-        turn: Turn | None,
+        turn: Hold | None,
         stack: AsyncExitStack,
         answering: bool,
     ) -> None:
@@ -87,7 +87,7 @@ class WorkflowAgentRun:
         self._give_back()
         return result
 
-    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
         await restore(self._agent.workflow, self._checkpoints)
         async for update in self._run.updates():
             yield update

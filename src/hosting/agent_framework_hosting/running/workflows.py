@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowEvent, WorkflowRunResult
 
-    from ..state.turn import Turn
+    from ..state.holds import Hold
 
 
 class WorkflowRunner:
@@ -29,7 +29,7 @@ class WorkflowRunner:
         self._keeper = keeper
         self.target = instances.model
 
-    async def prepare(self, request: ChannelRequest, turn: Turn | None) -> WorkflowRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> WorkflowRun:
         if request.options:
             raise InvalidRequest("options", "A workflow takes no `options`; send the request without them.")
         stored = await stored_checkpoint(self._keeper, turn)
@@ -46,7 +46,7 @@ class WorkflowRunner:
             raise
 
 
-async def stored_checkpoint(keeper: CheckpointKeeper, turn: Turn | None) -> WorkflowCheckpoint | None:
+async def stored_checkpoint(keeper: CheckpointKeeper, turn: Hold | None) -> WorkflowCheckpoint | None:
     """Read the checkpoint that the conversation's head names."""
     if turn is None or turn.checkpoint is None:
         return None
@@ -92,7 +92,7 @@ class WorkflowRun:
         responses: Mapping[str, Any] | None,
         checkpoints: TurnCheckpoints,
         keeper: CheckpointKeeper,
-        turn: Turn | None,
+        turn: Hold | None,
         stack: AsyncExitStack,
     ) -> None:
         self._workflow = workflow
@@ -112,7 +112,7 @@ class WorkflowRun:
             self._note(event)
         return result
 
-    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
         await restore(self._workflow, self._checkpoints)
         self._stream = self._workflow.run(stream=True, **self._arguments())
         async for event in self._stream:
@@ -153,7 +153,7 @@ async def restore(workflow: Workflow, checkpoints: TurnCheckpoints) -> None:
         checkpoints.restored()
 
 
-async def workflow_outcome(last: WorkflowCheckpoint, keeper: CheckpointKeeper, turn: Turn | None) -> Outcome:
+async def workflow_outcome(last: WorkflowCheckpoint, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
     """Keep the last checkpoint of a run, whose pending requests are what the conversation waits for."""
     outcome = Outcome(pending=pending_requests(last.pending_request_info_events))
     if turn is not None:

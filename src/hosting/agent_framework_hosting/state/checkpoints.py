@@ -9,17 +9,18 @@ from agent_framework import WorkflowCheckpointException
 
 from ..errors import ConfigurationError, StateDamaged, StateUnavailable
 from .head import FORMAT, check_format
+from .holds import Hold
 from .settle import settled_put
 from .store import ABSENT, UNCHANGED, StateStore
-from .turn import Turn
 
 if TYPE_CHECKING:
     from agent_framework import CheckpointStorage, WorkflowCheckpoint
 
+
 class CheckpointKeeper(Protocol):
     """Where the checkpoint of a saved turn lives; its reference is what the conversation's head names."""
 
-    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str: ...
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str: ...
 
     async def load(self, reference: str) -> WorkflowCheckpoint: ...
 
@@ -27,15 +28,13 @@ class CheckpointKeeper(Protocol):
 class StoredCheckpoints:
     """Checkpoints as documents of a state store.
 
-    The encoding is the framework's: JSON with pickled values behind an allow list. `trusted` lifts the list, for
-    a store that only this process can write.
+    The encoding is the framework's: JSON with pickled values behind an allow list.
     """
 
-    def __init__(self, store: StateStore, *, trusted: bool = False) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
-        self._trusted = trusted
 
-    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str:
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
         """Write a checkpoint under a name of its own.
 
         Raises:
@@ -44,16 +43,13 @@ class StoredCheckpoints:
         name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{turn.id}"
         data = encode_checkpoint(turn.key, checkpoint)
         try:
-            decode_checkpoint(name, data, trusted=self._trusted)
+            decode_checkpoint(name, data)
         except StateDamaged as error:
             raise ConfigurationError(
                 f"The workflow's checkpoint could not be read back: {error.__cause__}. Call "
                 "agent_framework.register_checkpoint_type() for your own types, at import time."
             ) from error
-        if self._store.shared:
-            await settled_put(self._store, name, data, if_version=ABSENT)
-        else:
-            await self._store.put(name, data)
+        await settled_put(self._store, name, data, if_version=ABSENT)
         return name
 
     async def load(self, reference: str) -> WorkflowCheckpoint:
@@ -62,7 +58,20 @@ class StoredCheckpoints:
             raise StateDamaged(
                 reference, f"The workflow checkpoint {reference!r} is missing. Restore it, or reset the conversation."
             )
-        return decode_checkpoint(reference, found[0], trusted=self._trusted)
+        return decode_checkpoint(reference, found[0])
+
+
+class TransientCheckpoints:
+    """Checkpoints of one process: the reference is the checkpoint itself, and goes with its conversation.
+
+    Nobody else can write them, so types of the user's own need no registration.
+    """
+
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
+        return encode_checkpoint(turn.key, checkpoint).decode()
+
+    async def load(self, reference: str) -> WorkflowCheckpoint:
+        return decode_checkpoint("memory", reference.encode(), trusted=True)
 
 
 class ForeignCheckpoints:
@@ -71,7 +80,7 @@ class ForeignCheckpoints:
     def __init__(self, storage: CheckpointStorage) -> None:
         self._storage = storage
 
-    async def keep(self, turn: Turn, checkpoint: WorkflowCheckpoint) -> str:
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
         try:
             return await self._storage.save(checkpoint)
         except Exception as error:
@@ -145,7 +154,7 @@ def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:
     return json.dumps({"format": FORMAT, "key": key, "checkpoint": value}, separators=(",", ":")).encode()
 
 
-def decode_checkpoint(name: str, data: bytes, *, trusted: bool) -> WorkflowCheckpoint:
+def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> WorkflowCheckpoint:
     """Read what `encode_checkpoint` wrote.
 
     Raises:

@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..errors import SessionTooLarge, StateDamaged, TurnBusy, TurnRepeated
+from ..errors import StateDamaged, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
 from .head import Head, decode_head, random_id
 from .queues import LocalQueues
 from .renewal import RenewalThread
+from .sizes import admit_size
 from .store import UNCHANGED, Lost, StateStore, Version
 from .turn import Turn, load_snapshot, logger
 
@@ -23,7 +24,7 @@ _REMEMBERED = 10_000
 
 
 class Conversations:
-    """Conversations in one store. Use it on one event loop."""
+    """A `Holder` on one store. Use it on one event loop."""
 
     def __init__(
         self,
@@ -52,27 +53,18 @@ class Conversations:
         parent: str | None = None,
         to_reset: bool = False,
     ) -> Turn:
-        """Wait for the conversation and take it; end the turn with `Turn.end` in every case.
-
-        `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. With
-        `to_reset` a session that is too large or damaged is no obstacle.
-
-        Raises:
-            TurnBusy: It was not free within `turn_timeout`.
-            TurnRepeated: A turn with this id is already part of it.
-            SessionTooLarge: It is larger than `session_bytes`.
-        """
         path = conversation_path(check_key(key))
         take = _Take(key, path, turn_id or random_id(), self._clock.now(), to_reset)
         try:
             leave = await self._queues.enter(path, self._limits.turn_timeout.total_seconds())
         except TimeoutError:
-            raise self._busy() from None
+            raise TurnBusy.of_conversation() from None
         try:
             turn = await self._take(take, leave, fresh=fresh)
             if parent is not None:
                 try:
                     turn.snapshot, turn.checkpoint = await self.peek(parent)
+                    turn.stored_key = parent
                 except BaseException:
                     await turn.release()
                     raise
@@ -84,13 +76,7 @@ class Conversations:
     async def _take(self, take: _Take, leave: Callable[[], None], *, fresh: bool) -> Turn:
         if fresh:
             return take.turn(self.store, None, None, leave)
-        if self.store.shared:
-            return await self._lease(take, leave)
-        head = (await self._read(take.key, take.path))[0]
-        self._admit(head, take)
-        turn = take.turn(self.store, head, None, leave)
-        turn.snapshot = await load_snapshot(self.store, head.snapshot if head else None)
-        return turn
+        return await self._lease(take, leave)
 
     async def _lease(self, take: _Take, leave: Callable[[], None]) -> Turn:
         ttl = self._limits.lease.total_seconds()
@@ -110,7 +96,7 @@ class Conversations:
                 else:
                     return turn
             if elapsed(take.start, self._clock.now()) + delay > self._limits.turn_timeout.total_seconds():
-                raise self._busy()
+                raise TurnBusy.of_conversation()
             await self._sleep(delay * (0.75 + 0.5 * self._jitter()))
             delay = min(delay * 1.5, _LAST_POLL)
             head, version = await self._read(take.key, take.path, head, version)
@@ -138,19 +124,11 @@ class Conversations:
         if head is None or take.to_reset:
             return
         if take.turn_id in head.log:
-            raise TurnRepeated("This request was already carried out; its turn is part of the conversation.")
+            raise TurnRepeated.of_request()
         self._admit_size(head)
 
     def _admit_size(self, head: Head) -> None:
-        size = head.snapshot.size if head.snapshot is not None else 0
-        bound = self._limits.session_bytes
-        if size > bound:
-            raise SessionTooLarge(
-                f"This conversation has grown to {size} bytes; HostLimits.session_bytes is {bound}. "
-                "Reset it, start a new one, or let the agent compact its history."
-            )
-        if size > bound * 0.8:
-            logger.warning("A conversation has reached %d of %d bytes; at the bound it is refused.", size, bound)
+        admit_size(0 if head.snapshot is None else head.snapshot.size, self._limits.session_bytes)
 
     async def _read(
         self, key: str, path: str, known: Head | None = None, version: Version | None = None
@@ -184,7 +162,6 @@ class Conversations:
             return await load_snapshot(self.store, again.snapshot), again.checkpoint
 
     async def reset(self, key: str) -> None:
-        """Start the conversation anew under a new session id; the old session is archived."""
         turn = await self.begin(key, to_reset=True)
         try:
             turn.reset_requested = True
@@ -192,11 +169,8 @@ class Conversations:
         finally:
             await turn.end()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._thread.close()
-
-    def _busy(self) -> TurnBusy:
-        return TurnBusy("Another turn of this conversation is still running. Try again in a moment.", retry_after=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class DirectoryStore:
         timeout: float = 10.0,
         disk: Disk | None = None,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path: str = os.path.abspath(os.fspath(path))
         self.single_instance = single_instance
         self._timeout = timeout
         self._disk = disk or (Disk(commit=rename_new) if single_instance else Disk())
@@ -76,9 +76,7 @@ class DirectoryStore:
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         return await self._visit(StateUnavailable, self._files.names, check_prefix(prefix), after, limit)
 
-    async def _visit(
-        self, late: type[StateUnavailable], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def _visit(self, late: type[StateUnavailable], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do blocking work on a thread; `late` is raised when it has begun and does not end in time."""
 
         def visit() -> T:
@@ -136,8 +134,8 @@ class DirectoryStore:
 
     def _no_links(self) -> str:
         return (
-            f"The file system of {self.path} cannot keep two writers apart: that takes hard links, which SMB shares and "
-            "object-store mounts do not have. Use a local disk or an NFS mount (Amazon EFS, Azure Files over NFS). If "
+            f"The file system of {self.path} cannot keep two writers apart: that takes hard links, which SMB and "
+            "object-store mounts lack. Use a local disk or an NFS mount (Amazon EFS, Azure Files over NFS). If "
             f"never more than one process uses it at a time, say so: file://{quote(self.path)}?single_instance=true"
         )
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from ..errors import StateUnavailable
@@ -70,7 +70,7 @@ def rename_new(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) ->
 
 
 @contextlib.contextmanager
-def open_folder(path: str) -> Iterator[int]:
+def open_folder(path: str) -> Generator[int, None, None]:
     fd = os.open(path, FOLDER)
     try:
         yield fd
@@ -101,7 +101,7 @@ def unavailable(doing: str, error: OSError) -> StateUnavailable:
 
 
 @contextlib.contextmanager
-def reported(doing: str) -> Iterator[None]:
+def reported(doing: str) -> Generator[None, None, None]:
     """Turn errors of the operating system into `StateUnavailable`."""
     try:
         yield

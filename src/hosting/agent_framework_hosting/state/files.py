@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from typing import Literal
 
@@ -86,39 +86,38 @@ class NumberedFiles:
                     self._make(folder)
                     continue
                 try:
-                    return self._write(fd, folder, data, expected)
-                except FileNotFoundError:  # somebody removed the empty folder before there was anything in it
-                    continue
+                    if (version := self._write(fd, folder, data, expected)) is not None:
+                        return version
+                except FileNotFoundError:
+                    pass  # somebody removed the folder while it was empty
                 finally:
                     os.close(fd)
         raise StateUnavailable(f"{folder} changes faster than it can be written. Try again.")
 
-    def _write(self, fd: int, folder: str, data: bytes, expected: int | None) -> Version:
+    def _write(self, fd: int, folder: str, data: bytes, expected: int | None) -> Version | None:
+        """Write the next content, or give None where others were faster and that does not matter."""
         latest = highest(os.listdir(fd))
         if expected not in (None, latest):
             raise Lost(f"{folder} has changed: read it again before writing.")
-        temporary = self._prepare(fd, data)
         number = latest + 1
+        temporary = self._prepare(fd, data)
         try:
-            for _ in range(TRIES):
-                won = self._commit(fd, folder, temporary, number)
-                if not won and expected is not None:
-                    raise Lost(f"{folder} has changed: read it again before writing.")
-                with doubted(folder):
-                    entries = os.listdir(fd)
-                top = max(highest(entries), number)
-                if won and top - number < KEEP:
-                    break
-                if expected is not None:
-                    raise Unknown(f"Others have written {folder} many times since this write began: read it again.")
-                number = top + 1
-            else:
-                raise StateUnavailable(f"{folder} changes faster than it can be written. Try again.")
+            won = self._commit(fd, folder, temporary, number)
         finally:
             with contextlib.suppress(OSError):
                 self._disk.unlink(temporary, dir_fd=fd)
-        self._prune(fd, entries, top, temporary)
+        if not won:
+            if expected is None:
+                return None
+            raise Lost(f"{folder} has changed: read it again before writing.")
         with doubted(folder):
+            entries = os.listdir(fd)
+            top = max(highest(entries), number)
+            self._prune(fd, entries, top)
+            if top - number >= KEEP:
+                if expected is None:
+                    return None
+                raise Unknown(f"Others have written {folder} many times since this write began: read it again.")
             self._disk.sync_folder(fd)
             if latest == 0:
                 self._sync_above(folder)
@@ -160,14 +159,12 @@ class NumberedFiles:
                 raise
         return True
 
-    def _prune(self, fd: int, entries: Iterable[str], top: int, temporary: str) -> None:
+    def _prune(self, fd: int, entries: Iterable[str], top: int) -> None:
         """Remove what is long superseded, and what killed writers left. A failure costs space and nothing else."""
         with contextlib.suppress(OSError):
             for entry in entries:
                 number = number_of(entry)
-                if 0 < number <= top - KEEP or (
-                    entry.startswith(TEMPORARY) and entry != temporary and self._is_stale(fd, entry, top)
-                ):
+                if 0 < number <= top - KEEP or (entry.startswith(TEMPORARY) and self._is_stale(fd, entry, top)):
                     self._disk.unlink(entry, dir_fd=fd)
 
     def _is_stale(self, fd: int, entry: str, top: int) -> bool:
@@ -266,7 +263,7 @@ def highest(entries: Iterable[str]) -> int:
 
 
 @contextlib.contextmanager
-def doubted(folder: str) -> Iterator[None]:
+def doubted(folder: str) -> Generator[None, None, None]:
     """Turn errors of the operating system into `Unknown`."""
     try:
         yield

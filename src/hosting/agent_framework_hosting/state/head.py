@@ -81,7 +81,8 @@ def decode_head(name: str, data: bytes, key: str) -> Head:
         head = _decoder.decode(data)
     except msgspec.MsgspecError:
         check_format(name, data)
-        raise StateDamaged(name, f"The stored document {name!r} is damaged. It was kept; restore or remove it.") from None
+        message = f"The stored document {name!r} is damaged. It was kept; restore or remove it."
+        raise StateDamaged(name, message) from None
     if head.format != FORMAT:
         check_format(name, data)
     if head.key != key:

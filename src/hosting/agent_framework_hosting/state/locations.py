@@ -158,9 +158,13 @@ def locate_url(text: str, setting: str) -> Directory | None:
             "with the next release; until then name a mounted directory, or leave it out to keep state in memory."
         )
     if url.scheme != "file":
-        raise ConfigurationError(f"{setting} is {shown}, which is no known kind of place: use a path, file:// or memory://.")
+        raise ConfigurationError(
+            f"{setting} is {shown}, which is no known kind of place: use a path, file:// or memory://."
+        )
     if host not in ("", "localhost") or not url.path.startswith("/") or url.fragment:
-        raise ConfigurationError(f"{setting} is {shown}: a file URL is file:///absolute/path, with # and ? written %23 and %3F.")
+        raise ConfigurationError(
+            f"{setting} is {shown}: a file URL is file:///absolute/path, with # and ? written %23 and %3F."
+        )
     options = dict(parse_qsl(url.query, keep_blank_values=True))
     single_instance = options.pop("single_instance", "false")
     if options or single_instance not in ("true", "false"):

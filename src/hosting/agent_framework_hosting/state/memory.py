@@ -35,7 +35,7 @@ class MemoryStore:
 
     async def get(
         self, name: str, *, unless: Version | None = None
-    ) -> tuple[bytes, Version] | None | Literal[_Marker.UNCHANGED]:
+    ) -> tuple[bytes, Version] | Literal[_Marker.UNCHANGED] | None:
         with self._lock:
             document = self._documents.get(name)
             if document is None:

@@ -17,7 +17,9 @@ def check_name(name: str) -> str:
             segment is `.` or `..`.
     """
     if NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not a document name: segments of A-Za-z0-9._- joined by '/', none of them . or ..")
+        raise ValueError(
+            f"{name!r} is not a document name: segments of A-Za-z0-9._- joined by '/', none of them . or .."
+        )
     return name
 
 

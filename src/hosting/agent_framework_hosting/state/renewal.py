@@ -139,9 +139,7 @@ class Renewal:
     async def _write(self) -> bool:
         head = self._head.next()
         try:
-            self._version = await settled_put(
-                self._store, self._name, encode_head(head), if_version=self._version
-            )
+            self._version = await settled_put(self._store, self._name, encode_head(head), if_version=self._version)
         except Lost:
             return await self._adopt()
         self._head = head

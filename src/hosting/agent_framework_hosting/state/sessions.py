@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import msgspec
+from agent_framework import AgentSession
 
 from ..errors import ConfigurationError, StateDamaged
 from .head import FORMAT, check_format
-
-if TYPE_CHECKING:
-    from agent_framework import AgentSession
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
     """
     document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
     try:
-        text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_refuse)
+        text = _encoder.encode(document)
     except (TypeError, ValueError) as error:
         path, kind = _find_bad(document["session"], "session") or ("session", str(error))
         raise ConfigurationError(
@@ -50,10 +50,8 @@ def decode_session(name: str, data: bytes, key: str) -> StoredSession:
     Raises:
         StateDamaged: It cannot be read. It is kept as it is.
     """
-    from agent_framework import AgentSession
-
     try:
-        document = cast("dict[str, Any]", json.loads(data))
+        document = cast("dict[str, Any]", _decoder.decode(data))
         if document["format"] != FORMAT:
             check_format(name, data)
         session = AgentSession.from_dict(document["session"])
@@ -71,6 +69,11 @@ def decode_session(name: str, data: bytes, key: str) -> StoredSession:
 
 def _refuse(value: object) -> object:
     raise TypeError(type(value).__name__)
+
+
+# Not msgspec: it would write numbers that are none, dates and bytes as if they could be read back.
+_encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_refuse)
+_decoder = msgspec.json.Decoder()
 
 
 def _find_bad(value: object, path: str) -> tuple[str, str] | None:

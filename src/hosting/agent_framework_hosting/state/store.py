@@ -89,7 +89,5 @@ class ScopedStore:
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         skip = len(self._prefix)
-        names = await self._store.list(
-            self._prefix + prefix, after=self._prefix + after if after else "", limit=limit
-        )
+        names = await self._store.list(self._prefix + prefix, after=self._prefix + after if after else "", limit=limit)
         return [name[skip:] for name in names]

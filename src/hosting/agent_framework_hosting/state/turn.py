@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -64,11 +64,7 @@ async def load_snapshot(store: StateStore, snapshot: Snapshot | None) -> bytes |
 
 
 class Turn:
-    """A conversation as this turn found it, and the right to replace it.
-
-    `snapshot` is the session as JSON and `checkpoint` the name of a workflow's checkpoint, as they were before;
-    `stored_key` is the key they were stored under: the turn's own, unless it continues a parent.
-    """
+    """A `Hold` on a conversation in a store: as this turn found it, and its lease."""
 
     def __init__(
         self,
@@ -98,6 +94,10 @@ class Turn:
         self._renewal: Renewal | None = None
         self._lease: Lease | None = None
         self._settled = False
+
+    @property
+    def guarded(self) -> bool:
+        return self._renewal is not None
 
     @property
     def name(self) -> str:
@@ -136,33 +136,28 @@ class Turn:
         self._renewal.start(thread)
 
     def check(self) -> None:
-        """Make sure that this turn may still speak for the conversation.
-
-        Raises:
-            TurnConflict: Its lease was lost, or was not renewed in time.
-        """
         if self._renewal is not None and self._renewal.fenced:
             raise TurnConflict("This turn lost its lease on the conversation and was stopped; nothing of it was saved.")
 
     @contextlib.asynccontextmanager
-    async def guard(self) -> AsyncIterator[None]:
-        """Cancel the body when the lease is lost.
-
-        Raises:
-            TurnConflict: That happened.
-        """
+    async def guard(self) -> AsyncGenerator[None]:
         if self._renewal is None:
             yield
             return
         loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(None)
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # The body has ended meanwhile.
+                scope.reschedule(loop.time())
+
+        def on_lost() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
+                loop.call_soon_threadsafe(stop)
+
         try:
-            async with asyncio.timeout(None) as scope:
-
-                def stop() -> None:
-                    with contextlib.suppress(RuntimeError):  # The body, or the loop, has ended meanwhile.
-                        scope.reschedule(loop.time())
-
-                self._renewal.watch(lambda: loop.call_soon_threadsafe(stop))
+            async with scope:
+                self._renewal.watch(on_lost)
                 try:
                     yield
                 finally:
@@ -173,16 +168,9 @@ class Turn:
             raise
 
     async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
-        """Replace the conversation by what this turn made of it, and give the lease back.
-
-        Raises:
-            TurnConflict: Somebody else owns the conversation by now; nothing was saved.
-            StateUnavailable: Whether it was saved could not be found out.
-        """
         self.check()
         self._settled = True
-        work = self._commit(snapshot, checkpoint)
-        await (shielded(work) if self.store.shared else work)
+        await shielded(self._commit(snapshot, checkpoint))
 
     async def _commit(self, snapshot: bytes | None, checkpoint: str | None) -> None:
         version = await self._renewal.stop() if self._renewal is not None else self._version
@@ -230,12 +218,8 @@ class Turn:
         return Snapshot(size=len(snapshot), name=name, sha=hashlib.sha256(snapshot).hexdigest())
 
     async def _put_head(self, head: Head, version: Version | None) -> None:
-        if self.store.shared:
-            await settled_put(
-                self.store, self.name, encode_head(head), if_version=ABSENT if version is None else version
-            )
-        else:
-            await self.store.put(self.name, encode_head(head))
+        expected = ABSENT if version is None else version
+        await settled_put(self.store, self.name, encode_head(head), if_version=expected)
 
     async def _read_head(self) -> tuple[Head, Version] | None:
         found = await self.store.get(self.name)
@@ -244,7 +228,6 @@ class Turn:
         return decode_head(self.name, found[0], self.key), found[1]
 
     async def end(self) -> None:
-        """Give back what is still held; without a commit the conversation is as it was before."""
         try:
             await self.release()
         finally:

@@ -1,0 +1,291 @@
+"""The sample on each platform, as one process that can be called and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import httpx2
+import msgspec
+
+from scripts.toolchain import LAMBDA_EMULATOR
+from scripts.workspace import ROOT
+from tests.support.functions_worker import FunctionsWorker
+from tests.support.lambda_emulator import LambdaEmulator
+from tests.support.lambda_events import HttpRequest, function_url
+
+SAMPLES = ROOT / "samples"
+CALLER = "ada"
+SECONDS = 40.0
+
+
+class Answer(NamedTuple):
+    """An HTTP answer; `seconds` count from the start of the process where the call was its first (`cold`)."""
+
+    status: int
+    text: str
+    seconds: float
+    cold: bool
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.text, type=dict[str, Any])
+
+
+class Piece(NamedTuple):
+    """What arrived at once of a streamed answer, `seconds` after the request."""
+
+    seconds: float
+    text: str
+
+
+class Process(Protocol):
+    """A running sample."""
+
+    async def post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, str]: ...
+
+    def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]: ...
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, and wait until it is gone."""
+        ...
+
+
+class Platform(Protocol):
+    """Starts processes of the sample; `streams` says whether an answer arrives while it is made."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def streams(self) -> bool: ...
+
+    def lacking(self) -> str | None:
+        """Name what this machine lacks to run the platform."""
+        ...
+
+    def start(self, environ: Mapping[str, str]) -> AbstractAsyncContextManager[Process]: ...
+
+
+@dataclass
+class HttpProcess:
+    """A process that listens for HTTP."""
+
+    url: str
+    client: httpx2.AsyncClient
+    end: Callable[[], Awaitable[object]]
+
+    async def post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, str]:
+        response = await self.client.post(f"{self.url}/invocations", json=body, headers=headers)
+        return response.status_code, response.text
+
+    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]:
+        async with self.client.stream("POST", f"{self.url}/invocations", json=body, headers=headers) as response:
+            async for piece in response.aiter_text():
+                yield piece
+
+    async def kill(self) -> None:
+        await self.end()
+
+
+@dataclass
+class LambdaProcess:
+    """An instance of the function behind a function URL."""
+
+    emulator: LambdaEmulator
+
+    async def post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, str]:
+        lines = [("content-type", "application/json"), *headers.items()]
+        request = HttpRequest("POST", "/invocations", headers=lines, body=msgspec.json.encode(body))
+        result: dict[str, Any] = await self.emulator.invoke(function_url(request))
+        text: str = result["body"]
+        return result["statusCode"], b64decode(text).decode() if result.get("isBase64Encoded") else text
+
+    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]:
+        _, text = await self.post(body, headers)
+        yield text
+
+    async def kill(self) -> None:
+        await self.emulator.kill()
+
+
+class AwsLambda:
+    """The stock Python runtime in AWS's Runtime Interface Emulator, called with function URL events."""
+
+    streams = False
+
+    @property
+    def name(self) -> str:
+        return f"AWS Lambda: Runtime Interface Emulator, awslambdaric {version('awslambdaric')}"
+
+    def lacking(self) -> str | None:
+        if not Path(os.environ.get("LAMBDA_RIE") or LAMBDA_EMULATOR).exists():
+            return "the Lambda Runtime Interface Emulator (`make tools` fetches it, on Linux)"
+        return None if find_spec("awslambdaric") else "awslambdaric"
+
+    @asynccontextmanager
+    async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
+        async with LambdaEmulator("app.handler", cwd=SAMPLES / "aws_lambda", env=environ) as emulator:
+            yield LambdaProcess(emulator)
+
+
+class AzureFunctions:
+    """The worker library that Functions itself runs, with a stand-in for the Functions host before it."""
+
+    streams = True
+
+    @property
+    def name(self) -> str:
+        return f"Azure Functions: worker library azure-functions-runtime {version('azure-functions-runtime')}"
+
+    def lacking(self) -> str | None:
+        if sys.version_info < (3, 13):
+            return "Python 3.13, for the Functions worker library"
+        return None if find_spec("azure_functions_runtime") else "azure-functions-runtime"
+
+    @asynccontextmanager
+    async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
+        async with (
+            FunctionsWorker(SAMPLES / "azure_functions", env=environ, seconds=SECONDS) as worker,
+            httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client,
+        ):
+            yield HttpProcess(worker.url, client, worker.kill)
+
+
+class Server:
+    """The host's own server."""
+
+    name = "a server"
+    streams = True
+
+    def lacking(self) -> str | None:
+        return None if find_spec("hypercorn") else "hypercorn"
+
+    @asynccontextmanager
+    async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "app.py"), cwd=SAMPLES / "server", env={**os.environ, **environ, "PORT": str(port)}
+        )
+
+        async def end() -> None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+        try:
+            async with httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+                await listening(client, f"http://127.0.0.1:{port}", process)
+                yield HttpProcess(f"http://127.0.0.1:{port}", client, end)
+        finally:
+            await end()
+
+
+async def listening(client: httpx2.AsyncClient, url: str, process: asyncio.subprocess.Process) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        RuntimeError: It ended.
+        TimeoutError: It does not answer.
+    """
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if process.returncode is not None:
+                raise RuntimeError(f"{url} ended with exit code {process.returncode}")
+            try:
+                await client.get(f"{url}/readiness")
+            except httpx2.TransportError:
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+@dataclass
+class Deployment:
+    """One sample on one platform, on a state directory that outlives its processes."""
+
+    platform: Platform
+    state_dir: Path
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    target: str = "agent"
+    process: Process | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        # An empty key keeps the sample offline on a machine where one is set.
+        return {
+            "SAMPLE_TARGET": self.target,
+            "STATE_DIR": str(self.state_dir),
+            "API_KEYS": f"{CALLER}={self.key}",
+            "OPENAI_API_KEY": "",
+        }
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stack.aclose()
+
+    async def serve(self, target: str) -> None:
+        """Serve `agent` or `workflow` from now on; a process that serves the other one is killed."""
+        if target != self.target:
+            await self.kill()
+        self.target = target
+
+    async def call(self, body: Mapping[str, Any]) -> Answer:
+        """POST to the process, which is started if there is none."""
+        began = time.perf_counter()
+        cold = self.process is None
+        process = await self.started()
+        status, text = await process.post(body, self.headers)
+        return Answer(status, text, time.perf_counter() - began, cold)
+
+    async def stream(self, body: Mapping[str, Any]) -> list[Piece]:
+        process = await self.started()
+        began = time.perf_counter()
+        stream = process.stream({**body, "stream": True}, self.headers)
+        return [Piece(time.perf_counter() - began, text) async for text in stream]
+
+    async def started(self) -> Process:
+        if self.process is None:
+            self.process = await self.stack.enter_async_context(self.platform.start(self.environ))
+        return self.process
+
+    async def kill(self) -> None:
+        """SIGKILL the process, if there is one, and wait until it is gone."""
+        if self.process is not None:
+            await self.process.kill()
+            self.process = None
+        await self.stack.aclose()
+
+    async def reset(self, session_id: str) -> float:
+        """Reset a conversation from a process of its own; returns how long that took, in seconds."""
+        began = time.perf_counter()
+        command = [sys.executable, "reset.py", CALLER, session_id]
+        environ = {**os.environ, **self.environ}
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=SAMPLES / "server", env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+        if process.returncode != 0:
+            raise RuntimeError(f"reset.py failed: {output.decode(errors='replace')}")
+        return time.perf_counter() - began

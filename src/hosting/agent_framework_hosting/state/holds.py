@@ -1,0 +1,101 @@
+"""What the rest of the host needs of conversations, wherever they are kept."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+
+class Hold(Protocol):
+    """One turn's right to replace a conversation; end it in every case.
+
+    `snapshot` is the session as JSON and `checkpoint` the reference of a workflow's checkpoint, as they were
+    before; `stored_key` is the key they were stored under. `session` is the session's id. `guarded` tells whether
+    the right can get lost. Setting `reset_requested` starts the conversation anew when the turn is committed.
+    """
+
+    key: str
+    stored_key: str
+    snapshot: bytes | None
+    checkpoint: str | None
+    session: str
+    generation: str
+    reset_requested: bool
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def guarded(self) -> bool: ...
+
+    def check(self) -> None:
+        """Make sure that this turn may still speak for the conversation.
+
+        Raises:
+            TurnConflict: Its lease was lost, or was not renewed in time.
+        """
+        ...
+
+    def guard(self) -> AbstractAsyncContextManager[Any]:
+        """Cancel the body when the right is lost.
+
+        Raises:
+            TurnConflict: That happened.
+        """
+        ...
+
+    async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
+        """Replace the conversation by what this turn made of it.
+
+        Raises:
+            TurnConflict: Somebody else owns the conversation by now; nothing was saved.
+            StateUnavailable: Whether it was saved could not be found out.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Give back what is still held; without a commit the conversation is as it was before."""
+        ...
+
+
+class Holder(Protocol):
+    """Conversations, and how a turn takes one."""
+
+    async def begin(
+        self,
+        key: str,
+        turn_id: str | None = None,
+        *,
+        fresh: bool = False,
+        parent: str | None = None,
+        to_reset: bool = False,
+    ) -> Hold:
+        """Wait for the conversation and take it.
+
+        `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
+        names the conversation to start from instead. With `to_reset` a session that is too large is no obstacle.
+
+        Raises:
+            TurnBusy: It was not free within `turn_timeout`.
+            TurnRepeated: A turn with this id is already part of it.
+            SessionTooLarge: It is larger than `session_bytes`.
+            LookupError: There is no such parent.
+        """
+        ...
+
+    async def reset(self, key: str) -> None:
+        """Start the conversation anew under a new session id; the old session is archived where there is a store."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way, and end threads."""
+        ...

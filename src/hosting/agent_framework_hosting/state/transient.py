@@ -1,0 +1,173 @@
+"""Conversations of one process, for a host without `state_dir`: no store, no lease, nothing to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+
+from ..errors import TurnBusy, TurnRepeated
+from ..keys import check_key, conversation_path
+from ..limits import HostLimits
+from .head import LOG_LENGTH, random_id
+from .sizes import admit_size
+
+
+class TransientConversations:
+    """As `Conversations`, in memory; beyond `memory_sessions` the least recently used one is forgotten.
+
+    Use it on one event loop.
+    """
+
+    def __init__(self, limits: HostLimits) -> None:
+        self._limits = limits
+        self._records: OrderedDict[str, Record] = OrderedDict()
+
+    async def begin(
+        self,
+        key: str,
+        turn_id: str | None = None,
+        *,
+        fresh: bool = False,
+        parent: str | None = None,
+        to_reset: bool = False,
+    ) -> TransientTurn:
+        record = self._records.get(key)
+        if record is None:
+            record = self._records[check_key(key)] = Record(key)
+            self._forget()
+        else:
+            self._records.move_to_end(key)
+        record.users += 1
+        turn = TransientTurn(self, record, key, turn_id)
+        try:
+            if record.lock.locked():
+                async with asyncio.timeout(self._limits.turn_timeout.total_seconds()):
+                    await record.lock.acquire()
+            else:
+                await record.lock.acquire()
+        except BaseException as error:
+            self.leave(record)
+            if isinstance(error, TimeoutError):
+                raise TurnBusy.of_conversation() from None
+            raise
+        try:
+            if not to_reset:
+                if turn_id is not None and turn_id in record.log:
+                    raise TurnRepeated.of_request()
+                admit_size(0 if record.snapshot is None else len(record.snapshot), self._limits.session_bytes)
+            turn.open()
+            if parent is not None:
+                turn.snapshot, turn.checkpoint = await self.peek(parent)
+                turn.stored_key = parent
+        except BaseException:
+            await turn.end()
+            raise
+        return turn
+
+    async def peek(self, key: str) -> tuple[bytes | None, str | None]:
+        record = self._records.get(key)
+        if record is None:
+            raise LookupError("There is no such conversation to continue from.")
+        return record.snapshot, record.checkpoint
+
+    async def reset(self, key: str) -> None:
+        turn = await self.begin(key, to_reset=True)
+        try:
+            turn.reset_requested = True
+            await turn.commit(snapshot=None, checkpoint=None)
+        finally:
+            await turn.end()
+
+    async def close(self) -> None:
+        return None
+
+    def leave(self, record: Record) -> None:
+        record.users -= 1
+        if record.users == 0 and record.empty:
+            self._records.pop(record.key, None)
+
+    def _forget(self) -> None:
+        excess = len(self._records) - self._limits.memory_sessions
+        if excess <= 0:
+            return
+        unused = [key for key, record in self._records.items() if record.users == 0]
+        for key in unused[:excess]:
+            del self._records[key]
+
+
+class Record:
+    """One conversation."""
+
+    __slots__ = ("checkpoint", "generation", "key", "lock", "log", "session", "snapshot", "users")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.session = key
+        self.generation = "0"
+        self.snapshot: bytes | None = None
+        self.checkpoint: str | None = None
+        self.log: tuple[str, ...] = ()
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+    @property
+    def empty(self) -> bool:
+        return self.snapshot is None and self.checkpoint is None and not self.log and self.generation == "0"
+
+
+class TransientTurn:
+    """As `Turn`, in memory."""
+
+    guarded = False
+    epoch = 0
+    name = "memory"
+
+    def __init__(self, conversations: TransientConversations, record: Record, key: str, turn_id: str | None) -> None:
+        self.key = key
+        self.stored_key = key
+        self.given_id = turn_id
+        self.snapshot: bytes | None = None
+        self.checkpoint: str | None = None
+        self.session = key
+        self.generation = "0"
+        self.reset_requested = False
+        self._conversations = conversations
+        self._record = record
+        self._ended = False
+
+    @property
+    def id(self) -> str:
+        return self.given_id or random_id()
+
+    @property
+    def path(self) -> str:
+        return conversation_path(self.key)
+
+    def open(self) -> None:
+        record = self._record
+        self.snapshot, self.checkpoint = record.snapshot, record.checkpoint
+        self.session, self.generation = record.session, record.generation
+
+    def check(self) -> None:
+        return None
+
+    def guard(self) -> AbstractAsyncContextManager[Any]:
+        return nullcontext()
+
+    async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
+        record = self._record
+        record.snapshot, record.checkpoint = snapshot, checkpoint
+        if self.given_id is not None:
+            record.log = (*record.log, self.given_id)[-LOG_LENGTH:]
+        if self.reset_requested:
+            record.generation = random_id()[:8]
+            record.session = f"{self.key}#{record.generation}"
+            record.snapshot = record.checkpoint = None
+
+    async def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._record.lock.release()
+            self._conversations.leave(self._record)

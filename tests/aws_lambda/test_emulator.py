@@ -1,0 +1,134 @@
+"""The handler on the real runtime, in AWS's own emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.lambda_emulator import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator
+from tests.support.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
+
+FUNCTION = """
+import asyncio, os
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from agent_framework_hosting_aws_lambda import LambdaHandler
+
+starts = 0
+
+@asynccontextmanager
+async def lifespan(app):
+    global starts
+    starts += 1
+    if os.environ.get("BROKEN"):
+        raise LookupError("no such table")
+    yield
+
+async def tell(request):
+    return JSONResponse({
+        "pid": os.getpid(), "starts": starts, "path": request.url.path, "body": (await request.body()).decode(),
+        "request_id": request.scope["aws.context"].aws_request_id,
+    })
+
+async def binary(request):
+    return Response(bytes(range(256)), media_type="application/octet-stream")
+
+async def hang(request):
+    Path("hanging").touch()
+    await asyncio.sleep(60)
+    return PlainTextResponse("late")
+
+class Host:
+    app = Starlette(lifespan=lifespan, routes=[
+        Route("/tell", tell, methods=["POST"]), Route("/binary", binary), Route("/hang", hang)])
+    def check_exposure(self, platform): ...
+
+async def app(scope, receive, send):
+    if scope["type"] == "http" and scope["path"] == "/raise":
+        raise LookupError("lost")
+    await Starlette.__call__(Host.app, scope, receive, send)
+
+class Wrapped(Host):
+    pass
+
+Wrapped.app = staticmethod(app)
+handler = LambdaHandler(Wrapped())
+"""
+TELL = HttpRequest("POST", "/tell", headers=[("content-type", "application/json")], body="é€".encode())
+
+
+@pytest.fixture
+def emulate(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., LambdaEmulator]:
+    (tmp_path / "function.py").write_text(FUNCTION)
+    # For the report of what real parts tests have run on.
+    request.node.user_properties.append(("needs", "lambda-emulator"))
+
+    def make(**env: str) -> LambdaEmulator:
+        return LambdaEmulator(
+            "function.handler", cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **env}
+        )
+
+    return make
+
+
+async def test_function(emulate: Callable[..., LambdaEmulator]) -> None:
+    async with emulate() as function:
+        told: list[str] = []
+        for event in (function_url(TELL), http_api(TELL), rest_api(TELL, stage="prod"), load_balancer(TELL)):
+            result = await function.invoke(event)
+            assert result["statusCode"] == 200, function.logs()
+            assert '"starts":1' in result["body"]
+            assert "é€" in result["body"]
+            told.append(result["body"].partition(",")[0])
+        assert len(set(told)) == 1
+
+        result = await function.invoke(function_url(HttpRequest(path="/binary")))
+        assert result["isBase64Encoded"] is True
+
+        with pytest.raises(InvocationFailed) as caught:
+            await function.invoke(function_url(HttpRequest(path="/raise")))
+        assert (caught.value.kind, caught.value.message) == ("LookupError", "lost")
+        with pytest.raises(InvocationFailed) as caught:
+            await function.invoke({"Records": [{"eventSource": "aws:sqs"}]})
+        assert caught.value.kind == "UnsupportedEvent"
+
+        assert (await function.invoke(function_url(TELL)))["statusCode"] == 200
+        await function.restart()
+        result = await function.invoke(function_url(TELL))
+        assert result["body"].partition(",")[0] != told[0]
+
+
+async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmulator]) -> None:
+    async with emulate(BROKEN="1") as function:
+        with pytest.raises(InvocationFailed) as caught:
+            await function.invoke(function_url(TELL))
+        assert (caught.value.kind, caught.value.message) == ("LookupError", "no such table")
+
+
+async def test_kill_within_an_invocation(emulate: Callable[..., LambdaEmulator], tmp_path: Path) -> None:
+    async with emulate() as function:
+        call = asyncio.create_task(function.invoke(function_url(HttpRequest(path="/hang"))))
+        async with asyncio.timeout(20):
+            while not (tmp_path / "hanging").exists():
+                await asyncio.sleep(0.01)
+        await function.kill()
+        with pytest.raises(EmulatorFailed):
+            await call
+        await function.start()
+        assert (await function.invoke(function_url(TELL)))["statusCode"] == 200
+
+
+async def test_missing_emulator_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(EmulatorMissing, match="make tools"):
+        async with LambdaEmulator("m.handler", cwd=tmp_path, binary=tmp_path / "none"):
+            pass

@@ -1,0 +1,30 @@
+"""The stores that the contract suite runs on. A new store is one more entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.store import ScopedStore, StateStore
+
+STORES: dict[str, Callable[[Path], StateStore]] = {
+    "memory": lambda folder: MemoryStore(),
+    "directory": lambda folder: DirectoryStore(folder / "state"),
+    "directory of a single instance": lambda folder: DirectoryStore(folder / "state", single_instance=True),
+    "part of memory": lambda folder: ScopedStore(MemoryStore(), "part"),
+    "part of a directory": lambda folder: ScopedStore(DirectoryStore(folder / "state"), "part/v1"),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture(params=["memory", "directory", "directory of a single instance"])
+def make_store(request: pytest.FixtureRequest) -> Callable[[Path], StateStore]:
+    return STORES[request.param]

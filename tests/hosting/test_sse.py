@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import anyio
+import pytest
+from agent_framework_hosting.sse import EventStream, encode_event
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse, Response
+
+from tests.support.asgi import Connection
+from tests.support.sse import Event, parse_events
+
+BREAKS = ["\r", "\n", "\r\n", "\n\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029", "\0", "\ufeff", ":", " ", "data: "]
+texts = st.lists(st.sampled_from(BREAKS) | st.text(st.characters(exclude_categories=["Cs"]))).map("".join)
+
+
+def with_line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@given(st.lists(texts))
+def test_any_chunks_come_back_with_line_feeds(chunks: list[str]) -> None:
+    events = parse_events(b"".join(encode_event(chunk) for chunk in chunks))
+    assert events == [Event(with_line_feeds(chunk)) for chunk in chunks]
+
+
+@given(st.lists(st.tuples(texts, st.none() | st.text("ab é:", min_size=1), st.none() | st.text("12:"))))
+def test_names_and_ids_come_back_too(sent: list[tuple[str, str | None, str | None]]) -> None:
+    last_id = ""
+    expected: list[Event] = []
+    for data, event, event_id in sent:
+        last_id = last_id if event_id is None else event_id
+        expected.append(Event(with_line_feeds(data), event or "message", last_id))
+    assert parse_events(b"".join(encode_event(d, event=e, id=i) for d, e, i in sent)) == expected
+
+
+@given(st.text(st.characters()))
+def test_any_text_at_all_makes_one_event_in_utf8(text: str) -> None:
+    frame = encode_event(text)
+    frame.decode()
+    assert len(parse_events(frame)) == 1
+
+
+def test_frames_are_as_plain_as_they_can_be() -> None:
+    assert encode_event("hi") == b"data: hi\n\n"
+    assert encode_event("") == b"data: \n\n"
+    assert encode_event("a\r\nb\rc\n") == b"data: a\ndata: b\ndata: c\ndata: \n\n"
+    assert encode_event("x", event="result", id="7") == b"event: result\nid: 7\ndata: x\n\n"
+    assert encode_event("\ud83d\ude00 \ud800") == "data: 😀 \ufffd\n\n".encode()
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b"])
+def test_names_and_ids_are_one_line(value: str) -> None:
+    with pytest.raises(ValueError, match="line breaks"):
+        encode_event("x", event=value)
+    with pytest.raises(ValueError, match="line breaks"):
+        encode_event("x", id=value)
+
+
+def stream(frames: AsyncGenerator[bytes, None], **how: Any) -> EventStream:
+    def refuse(error: Exception) -> Response:
+        return PlainTextResponse(f"refused: {error}", 418)
+
+    def report(error: Exception) -> bytes:
+        return encode_event(str(error), event="error")
+
+    return EventStream(frames, refuse=refuse, report=report, **{"interval": 60.0, **how})
+
+
+class Source:
+    """Frames that stop at a gate, and what became of them."""
+
+    def __init__(self, *before: bytes, cleanup: Callable[[], Any] | None = None) -> None:
+        self.before = before
+        self.gate = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.ended = ""
+        self.cleanup = cleanup
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        try:
+            for frame in self.before:
+                yield frame
+            self.waiting.set()
+            await self.gate.wait()
+            yield b"data: after\n\n"
+            self.ended = "complete"
+        except BaseException as error:
+            self.ended = type(error).__name__
+            raise
+        finally:
+            if self.cleanup is not None:
+                await self.cleanup()
+
+
+async def frames_of(*frames: bytes | Exception) -> AsyncGenerator[bytes, None]:
+    for frame in frames:
+        if isinstance(frame, Exception):
+            raise frame
+        yield frame
+
+
+async def test_frames_go_out_one_by_one_with_the_headers_that_keep_them_so() -> None:
+    source = Source(b"data: 1\n\n")
+    async with Connection(stream(source.frames())) as connection:
+        await connection.until_body(b"data: 1")
+        source.gate.set()
+        reply = await connection.end()
+    assert reply.status == 200
+    assert reply.headers == {
+        "content-type": "text/event-stream",
+        "cache-control": "no-store",
+        "x-accel-buffering": "no",
+    }
+    assert reply.body == b"data: 1\n\ndata: after\n\n"
+    assert [message.get("more_body") for message in connection.outgoing[1:]] == [True, True, False]
+    assert source.ended == "complete"
+
+
+async def test_a_source_may_set_headers_until_its_first_frame() -> None:
+    headers: dict[str, str] = {}
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        headers["X-Replayed"] = "true"
+        yield b"data: 1\n\n"
+
+    async with Connection(stream(frames(), headers=headers)) as connection:
+        assert (await connection.end()).headers["x-replayed"] == "true"
+
+
+async def test_a_failure_before_the_first_byte_is_an_ordinary_response() -> None:
+    async with Connection(stream(frames_of(ValueError("busy")))) as connection:
+        reply = await connection.end()
+    assert (reply.status, reply.body) == (418, b"refused: busy")
+
+
+async def test_a_failure_after_it_is_the_last_frame() -> None:
+    async with Connection(stream(frames_of(b"data: 1\n\n", ValueError("broke"), b"never"))) as connection:
+        reply = await connection.end()
+    assert reply.status == 200
+    assert parse_events(reply.body) == [Event("1"), Event("broke", "error")]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("slow"), OSError("disk")])
+async def test_a_source_that_fails_like_a_connection_is_still_a_failing_source(error: Exception) -> None:
+    async with Connection(stream(frames_of(b"data: 1\n\n", error))) as connection:
+        assert parse_events((await connection.end()).body)[-1].type == "error"
+
+
+async def test_no_frames_are_a_response_too() -> None:
+    async with Connection(stream(frames_of())) as connection:
+        reply = await connection.end()
+    assert (reply.status, reply.body) == (200, b"")
+
+
+async def test_comments_keep_a_silent_stream_alive_also_before_its_first_frame() -> None:
+    source = Source()
+    async with Connection(stream(source.frames(), interval=0.005)) as connection:
+        await connection.until(lambda: connection.body.count(b": keep-alive\n\n") >= 3)
+        source.gate.set()
+        reply = await connection.end()
+    assert parse_events(reply.body) == [Event("after")]
+    assert source.ended == "complete"
+
+
+async def test_once_a_comment_is_out_a_failure_is_a_frame() -> None:
+    gate = asyncio.Event()
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        await gate.wait()
+        raise ValueError("late")
+        yield b""
+
+    async with Connection(stream(frames(), interval=0.005)) as connection:
+        await connection.until_body(b": keep-alive")
+        gate.set()
+        reply = await connection.end()
+    assert reply.status == 200
+    assert parse_events(reply.body) == [Event("late", "error")]
+
+
+async def test_a_stream_that_speaks_needs_no_comments() -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        for _ in range(100):
+            await asyncio.sleep(0)
+            yield b"data: x\n\n"
+
+    async with Connection(stream(frames())) as connection:
+        assert b"keep-alive" not in (await connection.end()).body
+
+
+async def test_comments_do_not_split_a_frame_that_is_being_written() -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        for number in range(50):
+            yield encode_event(str(number))
+            await asyncio.sleep(0)
+
+    async with Connection(stream(frames(), interval=0.0)) as connection:
+        reply = await connection.end()
+    assert [event.data for event in parse_events(reply.body)] == [str(number) for number in range(50)]
+    assert reply.body.count(b"keep-alive") > 1
+
+
+async def test_when_the_client_goes_the_source_is_cancelled_once_and_cleans_up() -> None:
+    cleaned: list[str] = []
+
+    async def cleanup() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        cleaned.append("done")
+
+    source = Source(b"data: 1\n\n", cleanup=cleanup)
+    async with Connection(stream(source.frames())) as connection:
+        await connection.until_body(b"data: 1")
+        await source.waiting.wait()
+        connection.disconnect()
+        await connection.end()
+    assert (source.ended, cleaned) == ("CancelledError", ["done"])
+    assert b"after" not in connection.body
+
+
+async def test_a_client_that_goes_before_the_first_byte_is_noticed() -> None:
+    source = Source()
+    async with Connection(stream(source.frames())) as connection:
+        await source.waiting.wait()
+        connection.disconnect()
+        await connection.until(lambda: connection.task is not None and connection.task.done())
+    assert source.ended == "CancelledError"
+
+
+async def test_a_write_to_a_client_that_is_gone_closes_the_source() -> None:
+    source = Source(b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n")
+    async with Connection(stream(source.frames())) as connection:
+        connection.broken = True
+        await connection.until(lambda: connection.task is not None and connection.task.done())
+        assert connection.task is not None
+        assert connection.task.exception() is None
+    assert source.ended == "GeneratorExit"
+
+
+async def test_a_comment_to_a_client_that_is_gone_cancels_the_source() -> None:
+    source = Source(b"data: 1\n\n")
+    async with Connection(stream(source.frames(), interval=0.005)) as connection:
+        await connection.until_body(b"data: 1")
+        connection.broken = True
+        await connection.until(lambda: connection.task is not None and connection.task.done())
+    assert source.ended == "CancelledError"
+
+
+async def test_a_cancelled_request_stays_cancelled_and_cleans_up() -> None:
+    cleaned: list[str] = []
+
+    async def cleanup() -> None:
+        await asyncio.sleep(0)
+        cleaned.append("done")
+
+    source = Source(b"data: 1\n\n", cleanup=cleanup)
+    async with Connection(stream(source.frames())) as connection:
+        await connection.until_body(b"data: 1")
+        await source.waiting.wait()
+        assert connection.task is not None
+        connection.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connection.task
+    assert (source.ended, cleaned) == ("CancelledError", ["done"])
+
+
+async def test_a_server_that_cancels_again_and_again_leaves_nothing_running() -> None:
+    before = asyncio.all_tasks()
+    source = Source(b"data: 1\n\n")
+    connection = Connection(stream(source.frames()))
+    async with anyio.create_task_group() as group:
+        group.start_soon(connection.run)
+        await source.waiting.wait()
+        group.cancel_scope.cancel()
+    assert source.ended == "CancelledError"
+    assert asyncio.all_tasks() == before
+
+
+async def test_the_source_runs_in_one_context_from_start_to_end() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        token = variable.set("inside")
+        with anyio.CancelScope():
+            yield b"data: 1\n\n"
+            yield variable.get().encode()
+        variable.reset(token)
+
+    async with Connection(stream(frames(), interval=0.005)) as connection:
+        assert (await connection.end()).body == b"data: 1\n\ninside"
+
+
+async def test_nothing_is_left_running() -> None:
+    before = asyncio.all_tasks()
+    async with Connection(stream(frames_of(b"data: 1\n\n"))) as connection:
+        await connection.end()
+    async with Connection(stream(frames_of(ValueError("x")))) as connection:
+        await connection.end()
+    assert asyncio.all_tasks() == before
