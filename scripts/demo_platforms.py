@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from base64 import b64decode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -57,7 +57,7 @@ class Process(Protocol):
 
     async def post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, str]: ...
 
-    def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]: ...
+    def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncGenerator[str]: ...
 
     async def kill(self) -> None:
         """End it with SIGKILL, and wait until it is gone."""
@@ -92,7 +92,7 @@ class HttpProcess:
         response = await self.client.post(f"{self.url}/invocations", json=body, headers=headers)
         return response.status_code, response.text
 
-    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]:
+    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncGenerator[str]:
         async with self.client.stream("POST", f"{self.url}/invocations", json=body, headers=headers) as response:
             async for piece in response.aiter_text():
                 yield piece
@@ -114,7 +114,7 @@ class LambdaProcess:
         text: str = result["body"]
         return result["statusCode"], b64decode(text).decode() if result.get("isBase64Encoded") else text
 
-    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[str]:
+    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncGenerator[str]:
         _, text = await self.post(body, headers)
         yield text
 
@@ -216,12 +216,16 @@ async def listening(client: httpx2.AsyncClient, url: str, process: asyncio.subpr
 
 @dataclass
 class Deployment:
-    """One sample on one platform, on a state directory that outlives its processes."""
+    """One sample on one platform, on a state directory that outlives its processes.
+
+    `settings` come on top of what the sample is set up with here.
+    """
 
     platform: Platform
     state_dir: Path
     key: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     target: str = "agent"
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
     process: Process | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -233,6 +237,7 @@ class Deployment:
             "STATE_DIR": str(self.state_dir),
             "API_KEYS": f"{CALLER}={self.key}",
             "OPENAI_API_KEY": "",
+            **self.settings,
         }
 
     @property
@@ -259,11 +264,12 @@ class Deployment:
         status, text = await process.post(body, self.headers)
         return Answer(status, text, time.perf_counter() - began, cold)
 
-    async def stream(self, body: Mapping[str, Any]) -> list[Piece]:
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece]:
         process = await self.started()
         began = time.perf_counter()
-        stream = process.stream({**body, "stream": True}, self.headers)
-        return [Piece(time.perf_counter() - began, text) async for text in stream]
+        async with aclosing(process.stream({**body, "stream": True}, self.headers)) as texts:
+            async for text in texts:
+                yield Piece(time.perf_counter() - began, text)
 
     async def started(self) -> Process:
         if self.process is None:

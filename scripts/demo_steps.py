@@ -101,7 +101,7 @@ async def streaming(deployment: Deployment, transcript: Transcript) -> None:
     await deployment.call({"message": "Hello"})
     message = "What is in order 1003 and where is its parcel?"
     transcript.said("you", f"{message} (streamed)")
-    pieces = await deployment.stream({"session_id": "stream", "message": message})
+    pieces = [piece async for piece in deployment.stream({"session_id": "stream", "message": message})]
     whole = "".join(piece.text for piece in pieces)
     words = re.findall(r"^data: .*$", whole, re.MULTILINE)
     transcript.expect("event: result" in whole and "data: [DONE]" in whole, f"the stream is not whole: {whole[-200:]}")

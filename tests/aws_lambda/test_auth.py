@@ -79,6 +79,11 @@ def test_callers_of_an_identity_pool_are_told_apart(kind: str) -> None:
     assert iam_identity(asked(cognito(kind, None))) is None
 
 
+def test_shared_arn_names_nobody() -> None:
+    """Function URLs leave out which identity of the pool is calling."""
+    assert iam_identity(asked(function_url(HttpRequest(), authorizer={"iam": IAM | {"userArn": POOL_ARN}}))) is None
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lambda_emulator import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator
+from tests.support.lambda_emulator import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator, wait_for
 from tests.support.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
 
 FUNCTION = """
@@ -118,9 +118,7 @@ async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmu
 async def test_kill_within_an_invocation(emulate: Callable[..., LambdaEmulator], tmp_path: Path) -> None:
     async with emulate() as function:
         call = asyncio.create_task(function.invoke(function_url(HttpRequest(path="/hang"))))
-        async with asyncio.timeout(20):
-            while not (tmp_path / "hanging").exists():
-                await asyncio.sleep(0.01)
+        await wait_for((tmp_path / "hanging").exists, timeout=20)
         await function.kill()
         with pytest.raises(EmulatorFailed):
             await call

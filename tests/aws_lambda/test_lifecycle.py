@@ -66,8 +66,8 @@ def test_exposure_is_checked_before_the_app_is_built() -> None:
         def app(self) -> Starlette:
             raise AssertionError("built")
 
-        def check_exposure(self, platform: str) -> None:
-            raise ConfigurationError(f"not on {platform}")
+        def check_exposure(self, where: str) -> None:
+            raise ConfigurationError(f"not on {where}")
 
     with pytest.raises(ConfigurationError, match="not on AWS Lambda"):
         LambdaHandler(OpenHost())
@@ -248,7 +248,8 @@ def test_import_loads_nothing_heavy() -> None:
         "import agent_framework_hosting.lifespan, agent_framework_hosting.keys, agent_framework_hosting.requests\n"
         "before = set(sys.modules)\n"
         "import agent_framework_hosting_aws_lambda\n"
-        "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('agent_framework_hosting_aws_lambda')))"
+        "ours = 'agent_framework_hosting_aws_lambda'\n"
+        "print(*(name for name in set(sys.modules) - before if not name.startswith(ours)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64decode
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ def test_responses_without_a_body(make: Maker, method: str, response: Response, 
 
 @every_kind
 def test_stream_is_buffered(make: Maker, serve: Any) -> None:
-    async def chunks() -> Any:
+    async def chunks() -> AsyncIterator[str]:
         for text in ("data: 1\n\n", "data: 2\n\n"):
             yield text
 

@@ -126,6 +126,7 @@ class FunctionsHost:
         self.routes: list[HttpRoute] = []
         self.proxy: tuple[str, int] | None = None
         self.port = 0
+        self.server: asyncio.Server | None = None
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="functions host", daemon=True)
         self.thread.start()
@@ -163,8 +164,8 @@ class FunctionsHost:
             parts = urlsplit(proxy)
             assert parts.hostname is not None and parts.port is not None
             self.proxy = (parts.hostname, parts.port)
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
         self.call(self.finish())
@@ -173,15 +174,16 @@ class FunctionsHost:
         self.loop.close()
 
     async def finish(self) -> None:
+        if self.server is not None:
+            self.server.close()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _, writer in self.idle:
+        for writer in (self.channel.writer, *(writer for _, writer in self.idle)):
             writer.close()
-        self.channel.writer.close()
-        # Transports close in the loop's next rounds.
-        await asyncio.sleep(0)
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(reader, writer)
@@ -314,7 +316,8 @@ class FunctionsHost:
             if reusable:
                 self.idle.append((reader, writer))
             else:
-                writer.close()
+                # Abruptly, as the host does: what is still unread must not keep the worker sending.
+                writer.transport.abort()
 
     async def backend(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         assert self.proxy is not None
@@ -390,6 +393,8 @@ class Client:
         if self.reading is not None:
             self.reading.cancel()
         self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
 
 
 async def events(connection: h11.Connection, reader: asyncio.StreamReader) -> AsyncIterator[HttpEvent]:

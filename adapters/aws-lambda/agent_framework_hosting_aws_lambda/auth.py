@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 CHANNEL = "aws"
+SHARED_SESSION = "/CognitoIdentityCredentials"
 Fields = Mapping[str, Any]
 NOTHING: Fields = {}
 
@@ -25,7 +26,7 @@ def iam_identity(request: Request) -> ChannelIdentity | None:
 
     `native_id` is the ARN of the user or of the assumed role; its last part, the session name, is chosen by whoever
     assumes the role. Callers with credentials of a Cognito identity pool all share one such ARN: for them it is the
-    Cognito identity id, and None for guests.
+    Cognito identity id. Their guests are None, and all of them behind a function URL, which does not tell the id.
     """
     event, context = request_context(request)
     if event.get("version") == "2.0":
@@ -43,7 +44,7 @@ def iam_identity(request: Request) -> ChannelIdentity | None:
         return None
     attributes = {"arn": arn, "account_id": text(caller, "accountId")}
     if cognito_id is None and pool is None:
-        return ChannelIdentity(CHANNEL, arn, attributes)
+        return None if arn.endswith(SHARED_SESSION) else ChannelIdentity(CHANNEL, arn, attributes)
     if cognito_id is None or is_guest:
         return None
     return ChannelIdentity(CHANNEL, cognito_id, {**attributes, "identity_pool_id": pool})

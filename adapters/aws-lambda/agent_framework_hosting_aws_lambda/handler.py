@@ -27,7 +27,7 @@ class Host(Protocol):
     @property
     def app(self) -> ASGIApp: ...
 
-    def check_exposure(self, platform: str) -> None:
+    def check_exposure(self, where: str) -> None:
         """Raise ConfigurationError for what must not be reachable from outside."""
         ...
 

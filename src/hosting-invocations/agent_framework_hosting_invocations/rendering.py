@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
+from agent_framework import AgentResponse, AgentResponseUpdate
 
 from agent_framework_hosting.errors import HostingError
 from agent_framework_hosting.requests import HostedRunResult
@@ -37,8 +38,6 @@ def render_answer(hosted: HostedRunResult[Any], session_id: str | None) -> bytes
 
 def response_of(result: object) -> object:
     """Give an agent's text; of a workflow its one output, a list of several, or None."""
-    from agent_framework import AgentResponse
-
     if isinstance(result, AgentResponse):
         return result.text
     if isinstance(result, list):
@@ -56,8 +55,6 @@ def outputs_of(result: WorkflowRunResult) -> list[object]:
     A streamed run of an agent inside it gives many updates where the same run, not streamed, gives one response:
     they are one output, too.
     """
-    from agent_framework import AgentResponseUpdate
-
     outputs: dict[object, object] = {}
     runs: dict[str | None, int] = {}
     for position, event in enumerate(result):
@@ -89,8 +86,6 @@ def plain(value: object) -> object:
     Raises:
         NotJson: There is no such form.
     """
-    from agent_framework import AgentResponse, AgentResponseUpdate
-
     if isinstance(value, AgentResponse | AgentResponseUpdate):
         return value.text
     if isinstance(value, PydanticModel):

@@ -66,7 +66,7 @@ class Authenticator:
             return None
         try:
             identity = self.identify(request)
-            if inspect.isawaitable(identity):
+            if not isinstance(identity, ChannelIdentity) and inspect.isawaitable(identity):
                 identity = await identity
             if identity is not None:
                 check_identity(identity)

@@ -73,11 +73,10 @@ async def read_body(request: Request, limit: int) -> bytes:
         BodyTooLarge: It is declared or found to be larger; the rest is not read.
         ClientDisconnect: The client went away before the body was complete.
     """
-    too_large = f"The body is larger than the {limit} bytes taken here: send less in one request."
     for name, value in request.scope["headers"]:
         # A length of more than 18 digits is larger than any limit, and may be larger than `int` converts.
         if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
-            raise BodyTooLarge(too_large)
+            raise too_large(limit)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -87,11 +86,15 @@ async def read_body(request: Request, limit: int) -> bytes:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise BodyTooLarge(too_large)
+            raise too_large(limit)
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         if chunk:
             chunks.append(chunk)
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than the {limit} bytes taken here: send less in one request.")
 
 
 def decode_json(data: bytes, *, max_nesting: int = MAX_NESTING) -> Json:
@@ -105,19 +108,19 @@ def decode_json(data: bytes, *, max_nesting: int = MAX_NESTING) -> Json:
     except UnicodeDecodeError:
         raise InvalidBody("The body is not UTF-8.") from None
     except RecursionError:
-        raise InvalidBody(nested_too_deep(max_nesting)) from None
+        raise too_deep(max_nesting) from None
     except msgspec.DecodeError as error:
         raise InvalidBody(
             f"The body is not valid JSON: {error}." if data else "The body is empty: send JSON."
         ) from None
     # Nearly every body is settled by counting at the speed of memory.
     if data.count(b"[") + data.count(b"{") > max_nesting and nests_beyond(value, max_nesting):
-        raise InvalidBody(nested_too_deep(max_nesting))
+        raise too_deep(max_nesting)
     return value
 
 
-def nested_too_deep(limit: int) -> str:
-    return f"The JSON is nested more than {limit} levels deep: send a flatter one."
+def too_deep(limit: int) -> InvalidBody:
+    return InvalidBody(f"The JSON is nested more than {limit} levels deep: send a flatter one.")
 
 
 def nests_beyond(value: Json, limit: int) -> bool:

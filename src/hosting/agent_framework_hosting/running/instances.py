@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, TurnBusy
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # What the framework itself keeps on an executor that asks for information.
 _REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
+_initial: WeakKeyDictionary[Workflow, dict[str, dict[str, Any]]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -131,9 +133,14 @@ async def line_up(lock: asyncio.Lock, wait: float) -> AsyncGenerator[None]:
 
 
 async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
-    """Ask every executor what it holds; an agent executor starts with a session of its own each time."""
+    """Ask every executor what it holds; an agent executor starts with a session of its own each time.
+
+    A workflow object is asked once in its life: by the next host that serves it, it has run.
+    """
     from agent_framework import AgentExecutor
 
+    if (known := _initial.get(workflow)) is not None:
+        return known
     states: dict[str, dict[str, Any]] = {}
     for name, executor in workflow.executors.items():
         try:
@@ -146,6 +153,7 @@ async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
                 f"on_checkpoint_save() failed ({error}). Return plain values from it, or give the host a factory "
                 "that constructs its executors."
             ) from error
+    _initial[workflow] = states
     return states
 
 

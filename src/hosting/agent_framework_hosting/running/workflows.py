@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, InvalidRequest
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowEvent, WorkflowRunResult
 
     from ..state.holds import Hold
+
+
+_restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """Drop the engine's warning that a restore replaces pending requests: they are another conversation's."""
+    return not _restoring.get()
+
+
+logging.getLogger("agent_framework._workflows._workflow").addFilter(_expected)
 
 
 class WorkflowRunner:
@@ -148,9 +161,14 @@ class WorkflowRun:
 
 async def restore(workflow: Workflow, checkpoints: TurnCheckpoints) -> None:
     """Bring the workflow to where its conversation left it, whatever it ran before."""
-    if checkpoints.start is not None:
+    if checkpoints.start is None:
+        return
+    token = _restoring.set(True)
+    try:
         await workflow.run(checkpoint_id=checkpoints.start.checkpoint_id, checkpoint_storage=checkpoints)
-        checkpoints.restored()
+    finally:
+        _restoring.reset(token)
+    checkpoints.restored()
 
 
 async def workflow_outcome(last: WorkflowCheckpoint, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:

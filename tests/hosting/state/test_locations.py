@@ -1,0 +1,167 @@
+"""What `state_dir` may be, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_framework_hosting.errors import ConfigurationError, StateUnavailable
+from agent_framework_hosting.state.locations import HostStatePaths, StateLocations, open_state
+from agent_framework_hosting.state.store import UNCHANGED, StateStore
+
+NAME = "k/aa/key/head"
+
+
+async def files_after_writing(store: StateStore, folder: Path) -> set[str]:
+    await store.put(NAME, b"x")
+    return {path.relative_to(folder).as_posix().split("/k/")[0] for path in folder.rglob("*") if path.is_file()}
+
+
+async def in_memory(store: StateStore, again: StateStore) -> bool:
+    """Whether a second store of the same settings knows nothing of the first."""
+    await store.put(NAME, b"x")
+    return await again.get(NAME) is None
+
+
+@pytest.mark.parametrize("state_dir", [None, "memory://", "memory:///", {}, {"sessions": "memory://"}])
+async def test_memory(state_dir: str | HostStatePaths | None) -> None:
+    state = open_state(state_dir, memory_sessions=5)
+    await state.probe(checkpoints=True)
+    assert await in_memory(state.sessions, open_state(state_dir, memory_sessions=5).sessions)
+    assert state.checkpoints is state.sessions
+    assert (state.durable, state.checkpoints_durable, state.sessions.shared) == (False, False, False)
+    assert state.description == "memory (at most 5 conversations, gone when the process ends)"
+
+
+async def test_memory_is_bounded() -> None:
+    state = open_state(None, memory_sessions=2, keep=lambda path: path == "aa/0")
+    for number in range(4):
+        await state.sessions.put(f"k/aa/{number}/head", b"x")
+    assert await state.sessions.list("k/") == ["k/aa/0/head", "k/aa/3/head"]
+
+
+@pytest.mark.parametrize("kind", ["text", "path", "url", "local url"])
+async def test_one_place_is_divided(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "a bot"
+    quoted = str(folder).replace(" ", "%20")
+    state_dir: str | os.PathLike[str] = {
+        "text": str(folder),
+        "path": folder,
+        "url": f"file://{quoted}",
+        "local url": f"file://localhost{quoted}",
+    }[kind]
+    state = open_state(state_dir, memory_sessions=5)
+    assert not folder.exists()
+    assert (state.durable, state.checkpoints_durable, state.single_instance) == (True, True, False)
+    assert state.description == f"directory {folder}"
+    await state.probe(checkpoints=False)
+    assert [path.name for path in folder.iterdir()] == ["sessions"]
+    await state.probe(checkpoints=True)
+    await state.probe(checkpoints=True)
+    assert await files_after_writing(state.sessions, folder) == {"sessions/v1"}
+    assert await files_after_writing(state.checkpoints, folder) == {"sessions/v1", "checkpoints/v1"}
+    found = await open_state(folder, memory_sessions=1).sessions.get(NAME)
+    assert found is not None
+    assert found is not UNCHANGED
+    assert found[0] == b"x"
+
+
+async def test_places_of_a_mapping_are_used_as_they_are(tmp_path: Path) -> None:
+    state = open_state({"sessions": tmp_path / "s", "checkpoints": str(tmp_path / "c")}, memory_sessions=5)
+    assert await files_after_writing(state.sessions, tmp_path) == {"s/v1"}
+    assert await files_after_writing(state.checkpoints, tmp_path) == {"s/v1", "c/v1"}
+    assert state.description == f"sessions in directory {tmp_path / 's'}, checkpoints in directory {tmp_path / 'c'}"
+
+
+async def test_with_only_checkpoints_all_else_is_in_memory(tmp_path: Path) -> None:
+    state = open_state({"checkpoints": tmp_path}, memory_sessions=5)
+    await state.probe(checkpoints=True)
+    assert (state.durable, state.checkpoints_durable, state.sessions.shared) == (False, True, False)
+    assert state.description.startswith("sessions in memory (")
+    assert state.description.endswith(f", checkpoints in directory {tmp_path}")
+    assert await files_after_writing(state.checkpoints, tmp_path) == {"v1"}
+
+
+async def test_with_only_sessions_the_checkpoints_live_there_too(tmp_path: Path) -> None:
+    state = open_state({"sessions": tmp_path}, memory_sessions=5)
+    assert state.checkpoints is state.sessions
+    assert state.checkpoints_durable
+    assert state.description == f"directory {tmp_path}"
+
+
+async def test_a_checkpoint_location_wins(tmp_path: Path) -> None:
+    state_dir: HostStatePaths = {"sessions": tmp_path / "s", "checkpoints": tmp_path / "c"}
+    state = open_state(state_dir, memory_sessions=5, checkpoint_location=tmp_path / "elsewhere")
+    assert await files_after_writing(state.checkpoints, tmp_path) == {"elsewhere/v1"}
+    state = open_state(None, memory_sessions=5, checkpoint_location=tmp_path / "elsewhere")
+    assert (state.durable, state.checkpoints_durable) == (False, True)
+    state = open_state(tmp_path, memory_sessions=5, checkpoint_location="memory://")
+    assert (state.durable, state.checkpoints_durable) == (True, False)
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(ValueError, match="'session'.*'checkpoints', 'sessions'"):
+        open_state({"session": "/tmp/x", "checkpoints": "/tmp/y"}, memory_sessions=5)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("s3://bucket/prefix", r"s3://bucket/prefix, an object store.*\[blob\].*next release"),
+        (Path("s3://bucket/prefix"), r"object store.*\[blob\]"),
+        ("az://container/prefix", r"\[blob\]"),
+        ("https://account.blob.core.windows.net/container?sv=1&sig=SECRET", r"account.blob.core.windows.net/container, an"),
+        ("abfss://SECRET@account.dfs.core.windows.net/x", r"\[blob\]"),
+        ("redis://user:SECRET@host/0", "redis://host/0, which is no known kind"),
+        ("https://example.org/x?key=SECRET", "no known kind"),
+        ("memory://shared", "write memory:// alone"),
+        ("file://server/share", "file:///absolute/path"),
+        ("file:///a#b", "%23"),
+        ("file:///a?b=SECRET", "single_instance=true"),
+        ("file:///a?single_instance=maybe", "single_instance=true"),
+        ("", "empty"),
+        ("a\0b", "null character"),
+        ("~nobody-has-this-name/bot", "starts with ~"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["state_dir", "sessions", "checkpoints", "checkpoint_location"])
+def test_what_is_no_place_says_what_to_do(place: str | Path, words: str, setting: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as failure:
+        if setting == "checkpoint_location":
+            open_state(None, memory_sessions=5, checkpoint_location=place)
+        else:
+            open_state(place if setting == "state_dir" else {setting: place}, memory_sessions=5)
+    assert str(failure.value).startswith(setting if setting.startswith(("state", "check")) and "_" in setting else "state_dir[")
+    assert "SECRET" not in str(failure.value)
+
+
+def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_state("~/bot", memory_sessions=5).description == f"directory {tmp_path / 'bot'}"
+
+
+async def test_a_relative_path_counts_from_where_the_host_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    state = open_state("bot", memory_sessions=5)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert await files_after_writing(state.sessions, tmp_path) == {"bot/sessions/v1"}
+
+
+async def test_a_single_instance_is_asked_for_in_the_url(tmp_path: Path) -> None:
+    state = open_state(f"file://{tmp_path}?single_instance=true", memory_sessions=5)
+    assert state.single_instance
+    assert state.description == f"directory {tmp_path} (single instance)"
+    await state.probe(checkpoints=True)
+    assert not open_state(f"file://{tmp_path}?single_instance=false", memory_sessions=5).single_instance
+
+
+async def test_a_place_that_cannot_be_used_is_found_at_start_up(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    state: StateLocations = open_state(tmp_path / "file", memory_sessions=5)
+    with pytest.raises(StateUnavailable, match=f"{tmp_path}/file.*ENOTDIR.*Name a directory"):
+        await state.probe(checkpoints=False)
