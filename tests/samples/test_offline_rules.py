@@ -45,11 +45,9 @@ def test_a_tool_is_chosen_by_its_words_and_called_by_its_schema(text: str, expec
 
 
 def test_a_tool_that_needs_approval_loses_a_tie() -> None:
-    shared = {"order_id": {"type": "string"}}
-    tools = [
-        tool("refund_order", "Pay back.", "order_id", careful=True, **shared),
-        tool("show_order", "Show.", "order_id", **shared),
-    ]
+    order = {"type": "string"}
+    refund = tool("refund_order", "Pay back.", "order_id", careful=True, order_id=order)
+    tools = [refund, tool("show_order", "Show.", "order_id", order_id=order)]
     assert plan("order 7", [], tools) == [Call("show_order", {"order_id": "7"})]
     assert plan("refund order 7", [], tools) == [Call("refund_order", {"order_id": "7"})]
 

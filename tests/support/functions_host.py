@@ -24,6 +24,7 @@ import h11
 
 HttpEvent = Any  # h11 types its events by metaclass tricks that type checkers cannot follow
 CHUNK = 65536
+GONE = "the worker's process has ended"
 LINE_BYTES = 256 * 2**20
 # The host's RetryProxyHandler: a worker's server may not listen yet.
 CONNECT_RETRIES = 10
@@ -92,6 +93,7 @@ class WorkerChannel:
     writer: asyncio.StreamWriter
     waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     last: int = 0
+    ended: bool = False
 
     async def ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
         """Send a request and wait for its answer.
@@ -99,6 +101,8 @@ class WorkerChannel:
         Raises:
             ConnectionError: The worker's process has ended.
         """
+        if self.ended:
+            raise ConnectionError(GONE)
         self.last += 1
         future = self.waiting[self.last] = asyncio.get_running_loop().create_future()
         self.writer.write(json.dumps({"id": self.last, "kind": kind, "arguments": arguments}).encode() + b"\n")
@@ -111,9 +115,10 @@ class WorkerChannel:
                 future = self.waiting.pop(answer["id"])
                 if not future.done():
                     future.set_result(answer["result"])
+        self.ended = True
         for future in self.waiting.values():
             if not future.done():
-                future.set_exception(ConnectionError("the worker's process has ended"))
+                future.set_exception(ConnectionError(GONE))
         self.waiting.clear()
 
 
@@ -200,7 +205,8 @@ class FunctionsHost:
     async def handle(self, request: HostRequest, client: Client) -> None:
         for route in self.routes:
             parameters = route.match(request.path)
-            if parameters is not None and request.method in route.methods:
+            # A trigger that names no methods takes all.
+            if parameters is not None and (not route.methods or request.method in route.methods):
                 break
         else:
             await client.answer(404, [], b"")

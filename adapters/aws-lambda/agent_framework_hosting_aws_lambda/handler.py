@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     from mangum.types import LambdaContext, LambdaEvent
     from mangum.types import LambdaHandler as EventKind
 
+    class Host(Protocol):
+        """What a handler needs of an `AgentFrameworkHost`."""
 
-class Host(Protocol):
-    """What a handler needs of an `AgentFrameworkHost`."""
+        @property
+        def app(self) -> ASGIApp: ...
 
-    @property
-    def app(self) -> ASGIApp: ...
-
-    def check_exposure(self, where: str) -> None:
-        """Raise ConfigurationError for what must not be reachable from outside."""
-        ...
+        def check_exposure(self, where: str) -> None:
+            """Raise ConfigurationError for what must not be reachable from outside."""
+            ...
 
 
 class LambdaHandler:

@@ -1,5 +1,7 @@
 """Serve Microsoft Agent Framework agents and workflows from one Starlette app, on servers and serverless platforms."""
 
+from typing import TYPE_CHECKING
+
 from .auth import Auth
 from .channels import (
     Channel,
@@ -45,6 +47,20 @@ from .requests import (
 from .state.locations import HostStatePaths
 from .state.store import StateStore
 
+if TYPE_CHECKING:
+    from agent_framework import SupportsAgentRun, Workflow
+
+    Target = SupportsAgentRun | Workflow
+
+
+def __getattr__(name: str) -> object:
+    if name == "Target":  # Late: it loads the workflow engine.
+        from agent_framework import SupportsAgentRun, Workflow
+
+        return SupportsAgentRun | Workflow
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "ISOLATION_HEADER_CHAT",
     "ISOLATION_HEADER_USER",
@@ -75,6 +91,7 @@ __all__ = [
     "StateDamaged",
     "StateStore",
     "StateUnavailable",
+    "Target",
     "TurnBusy",
     "TurnConflict",
     "TurnRepeated",

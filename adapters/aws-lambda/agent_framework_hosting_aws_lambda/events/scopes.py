@@ -24,6 +24,7 @@ def http_scope(
     client: str | None,
 ) -> Scope:
     scheme = "http" if proto == "http" else "https"
+    root_path, path, raw_path = target
     return {
         "type": "http",
         # 2.4: `send` would raise OSError once the client is gone, so that streaming apps need not listen for it.
@@ -31,9 +32,9 @@ def http_scope(
         "http_version": "1.1",
         "method": method,
         "scheme": scheme,
-        "path": target.path,
-        "raw_path": target.raw_path,
-        "root_path": target.root,
+        "path": path,
+        "raw_path": raw_path,
+        "root_path": root_path,
         "query_string": query,
         "headers": headers,
         "server": server_address(host, scheme),

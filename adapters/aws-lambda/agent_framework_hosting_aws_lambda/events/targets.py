@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+Target = tuple[str, str, bytes]
+"""`root_path`, `path`, `raw_path`: the latter two begin with the first, which is the platform's and not the app's."""
+
 # RFC 3986, section 3.3: what a path may hold as it is.
 PATH_CHARACTERS = "/:@!$&'()*+,;=~"
-
-
-class Target(NamedTuple):
-    """`path` and `raw_path` both begin with `root`, the part that belongs to the platform and not to the app."""
-
-    root: str
-    path: str
-    raw_path: bytes
 
 
 def encoded_target(root: str, rest: str) -> Target:
@@ -26,16 +18,16 @@ def encoded_target(root: str, rest: str) -> Target:
     whatever the platform has authorised by its own view of the segments is what the app sees.
     """
     raw = root + (rest or "/")
-    path = "%2F".join(map(unquote, ENCODED_SLASH.split(raw))) if "%" in raw else raw
+    path = "%2F".join(map(unquote, raw.replace("%2f", "%2F").split("%2F"))) if "%" in raw else raw
     if not raw.isascii():
         raw = quote(raw, safe=PATH_CHARACTERS + "%")
-    return Target(root, path, raw.encode())
+    return root, path, raw.encode()
 
 
 def decoded_target(root: str, rest: str) -> Target:
     """Take a path that the platform has decoded: HTTP API. `raw_path` is then one that gives this path."""
     path = root + (rest or "/")
-    return Target(root, path, quote(path, safe=PATH_CHARACTERS).encode())
+    return root, path, quote(path, safe=PATH_CHARACTERS).encode()
 
 
 def below(path: str, prefix: str) -> str | None:

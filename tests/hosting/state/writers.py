@@ -1,0 +1,101 @@
+"""Processes that write to a directory while others do, or while they are being killed. Run as a script."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.disk import Disk
+from agent_framework_hosting.state.store import ABSENT, UNCHANGED, Lost
+
+COUNTER = "k/aa/counter/head"
+CHECKED = "k/aa/checked/head"
+
+
+def checked(number: int) -> bytes:
+    """Make a document of about 60 KB that can be told from half a document."""
+    body = b"%d " % number * 10_000
+    return hashlib.sha256(body).hexdigest().encode() + b" " + body
+
+
+def is_whole(data: bytes) -> bool:
+    digest, _, body = data.partition(b" ")
+    return hashlib.sha256(body).hexdigest().encode() == digest
+
+
+def number_of(data: bytes) -> int:
+    return int(data.split(b" ", 2)[1])
+
+
+async def increment(path: str, times: str) -> None:
+    """Count up `times` times by compare-and-swap."""
+    store = DirectoryStore(path)
+    for _ in range(int(times)):
+        while True:
+            found = await store.get(COUNTER)
+            assert found is not UNCHANGED
+            value, expected = (0, ABSENT) if found is None else (int(found[0]), found[1])
+            try:
+                await store.put(COUNTER, b"%d" % (value + 1), if_version=expected)
+            except Lost:
+                continue
+            break
+
+
+async def write_on(path: str) -> None:
+    """Write whole documents until killed."""
+    store = DirectoryStore(path)
+    for number in itertools.count():
+        await store.put(CHECKED, checked(number))
+
+
+async def die_everywhere(path: str) -> None:
+    """Fork children, each of which is killed at one more system call of a write, until one is not."""
+    for made in ("old", "new"):
+        for steps in itertools.count():
+            name = f"k/{made}/{steps}/head"
+            if (child := os.fork()) == 0:
+                await die(path, name, steps, exists=made == "old")
+                os._exit(0)
+            if os.waitpid(child, 0)[1] == 0:
+                break
+
+
+async def die(path: str, name: str, steps: int, *, exists: bool) -> None:
+    if exists:
+        await DirectoryStore(path).put(name, checked(0))
+    left = itertools.count(steps, -1)
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            if next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return counting
+
+    disk = Disk(**{field.name: counted(getattr(Disk(), field.name)) for field in fields(Disk)})
+    await DirectoryStore(path, disk=disk).put(name, checked(1))
+
+
+async def use_in_a_fork(path: str) -> None:
+    """Use a store before and after a fork, in the child and in the parent."""
+    store = DirectoryStore(path)
+    await store.put("parent/1", b"x")
+    if (child := os.fork()) == 0:
+        await asyncio.to_thread(asyncio.run, store.put("child/1", b"x"))
+        os._exit(0)
+    await store.put("parent/2", b"x")
+    os._exit(os.waitpid(child, 0)[1] and 1)
+
+
+if __name__ == "__main__":
+    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))
