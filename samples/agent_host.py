@@ -2,7 +2,7 @@
 
 - `SAMPLE_TARGET`: `agent` (default) or `workflow`.
 - `STATE_DIR`: where conversations are kept; unset keeps them in memory, which a cold start forgets.
-- `API_KEYS`: `name=key` pairs with commas between them, for example `alice=s3cret,bob=hunter2`.
+- `API_KEYS`: `name=key` pairs with commas between them; a key has at least 16 characters.
 - `SAMPLE_ALLOW_ANONYMOUS=1`: serve callers without a key. Anybody who finds the address can then use the agent.
 """
 
@@ -46,8 +46,8 @@ def invocations(environ: Mapping[str, str], *, loopback: bool) -> InvocationsCha
     if loopback:
         return InvocationsChannel()
     raise ConfigurationError(
-        "Nobody may call this agent yet. Set API_KEYS (for example API_KEYS=alice=s3cret; callers then send "
-        "'Authorization: Bearer s3cret'), or SAMPLE_ALLOW_ANONYMOUS=1 to let everybody in."
+        "Nobody may call this agent yet. Set API_KEYS to pairs such as alice=<a key of 16 characters or more>; callers "
+        "then send 'Authorization: Bearer <key>'. Or set SAMPLE_ALLOW_ANONYMOUS=1 to let everybody in."
     )
 
 

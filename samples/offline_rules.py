@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 FACT = re.compile(r"\bmy ([a-z][a-z ]*?) (?:is|are) ([^.,;!?]+?)(?=\s+and\b|[.,;!?]|$)", re.IGNORECASE)
 RECALL = re.compile(
-    r"\b(?:(?:what|who|which)(?:'s| is| are| was)|remember|know|tell me) my ([a-z][a-z ]*?)(?=\s+and\b|\s*(?:[.,;!?]|$))",
+    r"\b(?:(?:what|who|which)(?:'s| is| are| was)|remember|know|tell me) my ([a-z][a-z ]*?)"
+    r"(?=\s+and\b|\s*(?:[.,;!?]|$))",
     re.IGNORECASE,
 )
 CLAUSE = re.compile(r"(?<=[.?!;])\s+|,?\s+(?:and|then)\s+", re.IGNORECASE)

@@ -36,20 +36,21 @@ async def attempt(title: str, where: str, transcript: Transcript, work: Callable
 
 
 async def show_platform(platform: Platform, state_dir: Path, transcript: Transcript) -> None:
-    transcript.platform(f"{platform.name}, Python {sys.version.partition(' ')[0]}")
     if (lack := platform.lacking()) is not None:
-        transcript.lack(f"{lack}: {len(STEPS)} steps were not shown on {platform.name}")
+        transcript.platform(platform.name)
+        transcript.lack(f"{platform.name}: {len(STEPS)} steps not shown for want of {lack}")
         return
+    transcript.platform(f"{platform.name}: {platform.runtime}, Python {sys.version.partition(' ')[0]}")
     async with Deployment(platform, state_dir) as deployment:
         for step in STEPS:
             await attempt(step.title, platform.name, transcript, partial(step.run, deployment, transcript))
 
 
 async def show_across(state_dir: Path, transcript: Transcript) -> None:
-    transcript.platform("From one to the other")
+    transcript.platform(f"{PLATFORMS[0].name}, then {PLATFORMS[1].name}")
     for platform in PLATFORMS:
         if (lack := platform.lacking()) is not None:
-            transcript.lack(f"{lack}: {ACROSS} was not shown")
+            transcript.lack(f"{ACROSS}: not shown for want of {lack}")
             return
     async with AsyncExitStack() as stack:
         key = secrets.token_urlsafe(18)

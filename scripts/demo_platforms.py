@@ -73,6 +73,11 @@ class Platform(Protocol):
     @property
     def streams(self) -> bool: ...
 
+    @property
+    def runtime(self) -> str:
+        """Name the real parts it runs on; only where nothing is lacking."""
+        ...
+
     def lacking(self) -> str | None:
         """Name what this machine lacks to run the platform."""
         ...
@@ -122,34 +127,40 @@ class LambdaProcess:
         await self.emulator.kill()
 
 
+@dataclass(frozen=True)
 class AwsLambda:
     """The stock Python runtime in AWS's Runtime Interface Emulator, called with function URL events."""
 
+    folder: Path = SAMPLES / "aws_lambda"
+    name = "AWS Lambda"
     streams = False
 
     @property
-    def name(self) -> str:
-        return f"AWS Lambda: Runtime Interface Emulator, awslambdaric {version('awslambdaric')}"
+    def runtime(self) -> str:
+        return f"Runtime Interface Emulator, awslambdaric {version('awslambdaric')}"
 
     def lacking(self) -> str | None:
         if not Path(os.environ.get("LAMBDA_RIE") or LAMBDA_EMULATOR).exists():
-            return "the Lambda Runtime Interface Emulator (`make tools` fetches it, on Linux)"
+            return "the Lambda Runtime Interface Emulator (Linux only)"
         return None if find_spec("awslambdaric") else "awslambdaric"
 
     @asynccontextmanager
     async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
-        async with LambdaEmulator("app.handler", cwd=SAMPLES / "aws_lambda", env=environ) as emulator:
+        async with LambdaEmulator("app.handler", cwd=self.folder, env=environ) as emulator:
             yield LambdaProcess(emulator)
 
 
+@dataclass(frozen=True)
 class AzureFunctions:
     """The worker library that Functions itself runs, with a stand-in for the Functions host before it."""
 
+    folder: Path = SAMPLES / "azure_functions"
+    name = "Azure Functions"
     streams = True
 
     @property
-    def name(self) -> str:
-        return f"Azure Functions: worker library azure-functions-runtime {version('azure-functions-runtime')}"
+    def runtime(self) -> str:
+        return f"worker library azure-functions-runtime {version('azure-functions-runtime')}"
 
     def lacking(self) -> str | None:
         if sys.version_info < (3, 13):
@@ -159,17 +170,23 @@ class AzureFunctions:
     @asynccontextmanager
     async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
         async with (
-            FunctionsWorker(SAMPLES / "azure_functions", env=environ, seconds=SECONDS) as worker,
+            FunctionsWorker(self.folder, env=environ, seconds=SECONDS) as worker,
             httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client,
         ):
             yield HttpProcess(worker.url, client, worker.kill)
 
 
+@dataclass(frozen=True)
 class Server:
     """The host's own server."""
 
-    name = "a server"
+    folder: Path = SAMPLES / "server"
+    name = "A server"
     streams = True
+
+    @property
+    def runtime(self) -> str:
+        return f"Hypercorn {version('hypercorn')}"
 
     def lacking(self) -> str | None:
         return None if find_spec("hypercorn") else "hypercorn"
@@ -179,7 +196,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port: int = free.getsockname()[1]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "app.py"), cwd=SAMPLES / "server", env={**os.environ, **environ, "PORT": str(port)}
+            *(sys.executable, "app.py"), cwd=self.folder, env={**os.environ, **environ, "PORT": str(port)}
         )
 
         async def end() -> None:

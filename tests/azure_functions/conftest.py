@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import httpx2
 import pytest
 
@@ -28,16 +27,23 @@ class Echo:
 
     @property
     def journal(self) -> list[str]:
-        return self.journal_file.read_text().splitlines()
+        return self.journal_file.read_text().splitlines() if self.journal_file.exists() else []
 
     def client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(base_url=self.worker.url, timeout=20)
 
     async def journalled(self, line: str, seconds: float = 10) -> None:
         """Wait until something has happened in the worker."""
-        async with asyncio.timeout(seconds):
-            while line not in self.journal:
-                await asyncio.sleep(0.01)
+        await until(lambda: line in self.journal, seconds)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something outside this process."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
 
 
 EchoStarter = Callable[..., AbstractAsyncContextManager[Echo]]

@@ -9,11 +9,12 @@ from typing import Any
 import azure.functions as func
 import httpx2
 import pytest
-from agent_framework_hosting_azure_functions import FunctionsCall, easy_auth_identity, function_key_identity
-from agent_framework_hosting_azure_functions.call import SCOPE_KEY
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
+
+from agent_framework_hosting_azure_functions import FunctionsCall, easy_auth_identity, function_key_identity
+from agent_framework_hosting_azure_functions.call import SCOPE_KEY
 
 from .conftest import EchoStarter
 
@@ -59,12 +60,12 @@ def test_two_providers_cannot_name_the_same_caller() -> None:
     tricky = [("a", "b:c"), ("a:b", "c")]
     names = {
         caller.native_id
-        for provider, id in tricky
+        for provider, principal_id in tricky
         if (
             caller := easy_auth_identity(
                 request(
                     easy_auth_headers(
-                        principal=principal(auth_typ=provider), principal_id=id, principal_idp=provider
+                        principal=principal(auth_typ=provider), principal_id=principal_id, principal_idp=provider
                     )
                 )
             )

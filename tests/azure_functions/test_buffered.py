@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import azure.functions as func
 import pytest
-from agent_framework_hosting_azure_functions.buffered import client_address, combined, http_scope
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agent_framework_hosting_azure_functions.buffered import client_address, combined, http_scope
 
 SEGMENT = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=20)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import azure.functions as func
 import pytest
-from agent_framework_hosting.errors import ConfigurationError
 from starlette.applications import Starlette
 
+from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_azure_functions import HostFunctionApp
 from agent_framework_hosting_azure_functions.settings import PREFIX_SETTING, root_path_of
 from tests.support.functions_worker import FunctionsWorker, WorkerFailed
@@ -43,8 +43,12 @@ FAULTS = {
         "auth_level is one of FUNCTION, ANONYMOUS, ADMIN, not 'secret'",
     ),
     "a classic HTTP function beside streaming": (
-        f"{HOST}\nimport azure.functions as func\napp = HostFunctionApp(Host())\n"
-        "@app.route(route='x')\ndef x(req: func.HttpRequest) -> func.HttpResponse: ...",
+        f"""{HOST}
+import azure.functions as func
+app = HostFunctionApp(Host())
+@app.route(route="x")
+def x(req: func.HttpRequest) -> func.HttpResponse: ...
+""",
         "cannot load the x function",
     ),
 }
@@ -106,7 +110,12 @@ def test_outside_a_worker_nothing_starts() -> None:
     ],
 )
 def test_the_route_prefix(
-    tmp_path: Path, given: str | None, setting: str | None, host_json: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    given: str | None,
+    setting: str | None,
+    host_json: str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if host_json is not None:

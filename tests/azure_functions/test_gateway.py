@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from agent_framework_hosting.errors import ConfigurationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_azure_functions.extension import Gateway, RouteParameters, WebApp, WebServer
 
 

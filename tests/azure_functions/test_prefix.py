@@ -11,9 +11,7 @@ from .conftest import ECHO, EchoStarter
 pytestmark = pytest.mark.needs("functions-worker")
 
 
-async def test_the_apps_paths_lie_below_the_default_prefix(
-    tmp_path: Path, start_echo: EchoStarter, mode: str
-) -> None:
+async def test_the_apps_paths_lie_below_the_default_prefix(tmp_path: Path, start_echo: EchoStarter, mode: str) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
     (folder / "function_app.py").write_bytes((ECHO / "function_app.py").read_bytes())

@@ -4,11 +4,12 @@ import logging
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
 from agent_framework_hosting.auth import Auth, AuthenticationFailed, Authenticator, Unauthenticated
 from agent_framework_hosting.errors import ConfigurationError, StateUnavailable
 from agent_framework_hosting.requests import ChannelIdentity
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 
 OPS_KEY = "ops-key-0123456789"
 OLD_KEY = "old-key-0123456789"

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
 from agent_framework_hosting.body import (
     MAX_NESTING,
     BodyTooLarge,
@@ -15,10 +19,6 @@ from agent_framework_hosting.body import (
     read_body,
     read_json,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
 
 
 class Sender:
@@ -212,8 +212,7 @@ def depth(value: object) -> int:
 def test_any_json_is_read_back_or_too_deep(value: object, bound: int) -> None:
     data = json.dumps(value).encode()
     if depth(value) <= bound or data.count(b"[") + data.count(b"{") <= bound:
-        read = decode_json(data, max_nesting=bound)
-        assert read == value or (isinstance(value, float) and math.isclose(value, read))  # pyright: ignore
+        assert decode_json(data, max_nesting=bound) == value
     else:
         with pytest.raises(InvalidBody):
             decode_json(data, max_nesting=bound)

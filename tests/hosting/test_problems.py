@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
 from agent_framework_hosting.auth import AuthenticationFailed, Unauthenticated
 from agent_framework_hosting.body import BodyTooLarge, InvalidBody, UnsupportedBody
 from agent_framework_hosting.errors import (
@@ -20,8 +23,6 @@ from agent_framework_hosting.errors import (
 )
 from agent_framework_hosting.problems import problem_of
 from agent_framework_hosting.state.store import Unknown
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 
 def started(error: HostingError) -> HostingError:

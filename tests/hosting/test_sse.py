@@ -7,11 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
-from agent_framework_hosting.sse import EventStream, encode_event
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
 
+from agent_framework_hosting.sse import EventStream, encode_event
 from tests.support.asgi import Connection
 from tests.support.sse import Event, parse_events
 

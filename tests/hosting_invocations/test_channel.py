@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.types import ASGIApp
+
 from agent_framework_hosting.channels import Channel
 from agent_framework_hosting.errors import (
     ConfigurationError,
@@ -18,11 +20,9 @@ from agent_framework_hosting.errors import (
 from agent_framework_hosting.limits import HostLimits
 from agent_framework_hosting.requests import ChannelIdentity, ChannelRequest, HostedRunResult, PendingRequest
 from agent_framework_hosting_invocations import InvocationsChannel
-from starlette.types import ASGIApp
-
-from tests.support.echo import EchoAgent
 from tests.support.asgi import Connection, Reply, call, post_json
 from tests.support.contexts import FakeContext, Respond, ScriptedStream, agent_result, app_of, update
+from tests.support.echo import EchoAgent
 from tests.support.sse import Event, parse_events
 
 PATH = "/invocations"

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
-from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, HostedRunResult
-from agent_framework_hosting_invocations import InvocationsChannel
 from starlette.applications import Starlette
 
+from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, HostedRunResult
+from agent_framework_hosting_invocations import InvocationsChannel
 from tests.support.asgi import Connection, Reply, post_json
 from tests.support.echo import EchoAgent
 from tests.support.sse import Event, parse_events

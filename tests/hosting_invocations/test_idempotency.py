@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.types import ASGIApp
+
 from agent_framework_hosting.errors import StateUnavailable, TurnRepeated
 from agent_framework_hosting.requests import ChannelRequest, HostedRunResult
 from agent_framework_hosting_invocations import InvocationsChannel
-from starlette.types import ASGIApp
-
 from tests.support.asgi import Reply, post_json
 from tests.support.contexts import FakeContext, ScriptedStream, agent_result, app_of, update
 from tests.support.sse import Event, parse_events

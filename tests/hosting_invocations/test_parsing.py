@@ -3,6 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.requests import ChannelIdentity
 from agent_framework_hosting_invocations.channel import mint_session_id
@@ -15,8 +18,6 @@ from agent_framework_hosting_invocations.parsing import (
     parse_idempotency_key,
     parse_invocation,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 ADA = ChannelIdentity("platform", "ada")
 MINE = "ses_" + "m" * 32
@@ -82,13 +83,12 @@ def test_the_name_of_an_unknown_field_is_not_repeated_in_full() -> None:
         ),
     )
 )
-def test_any_body_is_an_invocation_or_refused_with_a_field(body: Any) -> None:
+def test_any_body_is_an_invocation_or_refused(body: Any) -> None:
     try:
         invocation = parse_invocation(body)
-    except InvalidRequest as error:
-        assert isinstance(error.field, str)
-    else:
-        assert (invocation.message is None) is not (invocation.responses is None)
+    except InvalidRequest:
+        return
+    assert (invocation.message is None) is not (invocation.responses is None)
 
 
 @pytest.mark.parametrize("message", ["", 1, True, ["hi"], {"text": "hi"}])

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message, WorkflowEvent, WorkflowRunResult
-from agent_framework_hosting.requests import HostedRunResult, PendingRequest
-from agent_framework_hosting_invocations.rendering import NotJson, render_answer
 from pydantic import BaseModel
 
+from agent_framework_hosting.requests import HostedRunResult, PendingRequest
+from agent_framework_hosting_invocations.rendering import NotJson, render_answer
 from tests.support.contexts import agent_result
 
 

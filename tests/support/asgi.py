@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,7 @@ import msgspec
 from starlette.types import ASGIApp, Message
 
 PATIENCE = 5.0
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Connection:
     def __init__(
         self, app: ASGIApp, method: str = "POST", path: str = "/", headers: Headers = (), query: str = ""
     ) -> None:
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        pairs = list(headers.items()) if isinstance(headers, Mapping) else headers
         self.scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},

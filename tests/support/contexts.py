@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Seque
 from typing import Any
 
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
+from starlette.applications import Starlette
+
 from agent_framework_hosting.channels import Channel
 from agent_framework_hosting.limits import HostLimits
 from agent_framework_hosting.requests import ChannelRequest, HostedRunResult
 from agent_framework_hosting.routing import place
 from agent_framework_hosting.state.store import Condition, Version
-from starlette.applications import Starlette
 
 Respond = Callable[[ChannelRequest], Awaitable[HostedRunResult[Any]]]
 

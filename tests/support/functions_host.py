@@ -15,8 +15,8 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import format_datetime
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -233,9 +233,7 @@ class FunctionsHost:
         headers += [(b"set-cookie", set_cookie(cookie).encode()) for cookie in http["cookies"]]
         await client.answer(int(http["status_code"]), headers, base64.b64decode(body))
 
-    async def proxied(
-        self, request: HostRequest, client: Client, route: HttpRoute, parameters: dict[str, str]
-    ) -> None:
+    async def proxied(self, request: HostRequest, client: Client, route: HttpRoute, parameters: dict[str, str]) -> None:
         """Forward first, then send the invocation, as the host does; the client's going ends the forwarding."""
         invocation_id = str(uuid.uuid4())
         forwarding = self.spawn(self.forward(request, invocation_id, client))

@@ -1,7 +1,7 @@
 """Measures function apps on the real worker library: calls, streamed chunks, and calls inside the worker.
 
-Variants run side by side and take turns, so that what else the machine does hits all of them alike. `SOURCES` serves one
-JSON route four ways; other comparisons pass sources of their own.
+Variants run side by side and take turns, so that what else the machine does hits all of them alike. `SOURCES` serves
+one JSON route four ways; other comparisons pass sources of their own.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,11 +85,18 @@ class Figures:
 @asynccontextmanager
 async def worker_of(source: str, env: Mapping[str, str] | None = None) -> AsyncIterator[FunctionsWorker]:
     """Run a function app that is one file."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "function_app.py").write_text(source)
-        Path(folder, "host.json").write_text(json.dumps(HOST_JSON))
+    with function_folder(source) as folder:
         async with FunctionsWorker(folder, env=env) as worker:
             yield worker
+
+
+@contextmanager
+def function_folder(source: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "function_app.py").write_text(source)
+        (folder / "host.json").write_text(json.dumps(HOST_JSON))
+        yield folder
 
 
 async def compare_calls(
@@ -113,14 +120,16 @@ async def compare_calls(
 
 
 async def compare_invocations(
-    sources: Mapping[str, str], *, path: str = PATH, function: str = "http_app_func", calls: int = 2000, block: int = 200
+    sources: Mapping[str, str],
+    *,
+    path: str = PATH,
+    function: str = "http_app_func",
+    calls: int = 2000,
+    block: int = 200,
 ) -> dict[str, Figures]:
     """Time calls inside the worker library, by turns; for apps without a web extension."""
     async with AsyncExitStack() as stack:
-        workers = {
-            name: await stack.enter_async_context(worker_of(source))
-            for name, source in sources.items()
-        }
+        workers = {name: await stack.enter_async_context(worker_of(source)) for name, source in sources.items()}
         seconds: dict[str, list[float]] = {name: [] for name in sources}
         for turn in range(calls // block + 1):
             for name, worker in workers.items():
@@ -133,10 +142,14 @@ async def compare_invocations(
 async def chunk_delays(source: str, *, path: str = "/events", chunks: int = 200, pause: float = 0.01) -> Figures:
     """Time from sending a chunk in the app to receiving it; each chunk holds the monotonic time of its sending."""
     delays: list[float] = []
-    async with worker_of(source) as worker, httpx2.AsyncClient(base_url=worker.url) as client:
-        async with client.stream("GET", path, params={"count": chunks, "pause": pause}) as response:
-            async for line in response.aiter_lines():
-                now = time.monotonic()
-                if line.startswith("data: "):
-                    delays.append(now - float(line.removeprefix("data: ")))
+    params = {"count": chunks, "pause": pause}
+    async with (
+        worker_of(source) as worker,
+        httpx2.AsyncClient(base_url=worker.url) as client,
+        client.stream("GET", path, params=params) as response,
+    ):
+        async for line in response.aiter_lines():
+            now = time.monotonic()
+            if line.startswith("data: "):
+                delays.append(now - float(line.removeprefix("data: ")))
     return Figures.of(delays)

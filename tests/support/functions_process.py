@@ -1,7 +1,8 @@
 """The process of a Functions worker: the worker library that Functions itself runs, behind a socket instead of gRPC.
 
 Run as `python functions_process.py FD FOLDER`. FD is a connected stream socket that carries JSON lines: requests with
-`id` and `kind` (`init`, `metadata`, `invoke`, `measure`), answers with the same `id`. The process ends when the socket does.
+`id` and `kind` (`init`, `metadata`, `invoke`, `measure`), answers with the same `id`. The process ends when the socket
+does.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class FunctionsWorker:
         return Exit(code, self.log)
 
     def _start(self) -> None:
-        self._output = tempfile.TemporaryFile()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _close
         ours, theirs = socket.socketpair()
         with theirs:
             env = {

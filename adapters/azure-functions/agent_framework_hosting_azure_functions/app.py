@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from agent_framework_hosting.errors import ConfigurationError
 from azure.functions import AuthLevel, Context, Function, FunctionApp, HttpRequest, HttpResponse
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
+
+from agent_framework_hosting.errors import ConfigurationError
 
 from .buffered import BufferedApp
 from .call import FunctionsCall

@@ -12,9 +12,10 @@ import os
 from typing import TYPE_CHECKING
 
 import msgspec
+from azure.functions import AuthLevel
+
 from agent_framework_hosting.keys import isolation_key
 from agent_framework_hosting.requests import ChannelIdentity
-from azure.functions import AuthLevel
 
 from .call import current_call
 
@@ -63,7 +64,7 @@ def easy_auth_identity(request: Request) -> ChannelIdentity | None:
 
 
 def function_key_identity(request: Request) -> ChannelIdentity | None:
-    """Identify the holders of the function app's keys, all of them as one caller: the host does not tell which key it was.
+    """Identify the holders of the function app's keys: one caller, for the host does not tell which key it was.
 
     It holds only for a call that came through a `HostFunctionApp` whose `auth_level` is FUNCTION or ADMIN, which the
     host enforces before the worker sees the call. Core Tools (`func start`) enforce no keys: nobody is let in there.

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from agent_framework_hosting.errors import ConfigurationError
 from azurefunctions.extensions import base
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+
+from agent_framework_hosting.errors import ConfigurationError
 
 from .call import SCOPE_KEY, FunctionsCall
 
@@ -30,7 +31,7 @@ INVOCATION_HEADER = "x-ms-invocation-id"
 # The host sends the invocation right after it begins to forward the request.
 INVOCATION_SECONDS = 30.0
 GRACE_SECONDS = 3
-# The host's HTTP client drops idle connections after 60 s: it must do so before we do, or a request meets a closing one.
+# The host's HTTP client drops idle connections after 60 s. It must be the first: else a request meets a closing one.
 KEEP_ALIVE_SECONDS = 120
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -158,7 +159,9 @@ class WebServer(base.WebServer):
 
     def __init__(self, hostname: str, port: int, web_app: base.WebApp) -> None:
         if not is_loopback(hostname):
-            raise ConfigurationError(f"The worker's HTTP server must stay on loopback, but was asked to bind {hostname}.")
+            raise ConfigurationError(
+                f"The worker's HTTP server must stay on loopback: it was asked to bind {hostname}."
+            )
         super().__init__(hostname, port, web_app)
 
     async def serve(self) -> None:

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from azure.functions import Function
+
 from agent_framework_hosting.errors import HostingError
 from agent_framework_hosting.lifespan import ASGIApp, Lifespan
-from azure.functions import Function
 
 logger = logging.getLogger("agent_framework.hosting.azure_functions")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ConfigurationError
 from .requests import ChannelRequest, HostedRunResult
@@ -24,7 +24,7 @@ async def apply_run_hook(
     """
     if hook is None:
         return request
-    changed: object = hook(request, target=target, protocol_request=protocol_request)
+    changed = cast("object", hook(request, target=target, protocol_request=protocol_request))
     if inspect.isawaitable(changed):
         changed = await changed
     if not isinstance(changed, ChannelRequest):
@@ -42,7 +42,7 @@ async def apply_response_hook(
     """
     if hook is None:
         return result
-    changed: object = hook(result, request=request, channel_name=channel_name)
+    changed = cast("object", hook(result, request=request, channel_name=channel_name))
     if inspect.isawaitable(changed):
         changed = await changed
     if not isinstance(changed, HostedRunResult):

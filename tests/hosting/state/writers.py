@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import itertools
 import os
 import signal
@@ -57,13 +58,12 @@ async def write_on(path: str) -> None:
         await store.put(CHECKED, checked(number))
 
 
-async def die_everywhere(path: str) -> None:
+def die_everywhere(path: str) -> None:
     """Fork children, each of which is killed at one more system call of a write, until one is not."""
     for made in ("old", "new"):
         for steps in itertools.count():
-            name = f"k/{made}/{steps}/head"
             if (child := os.fork()) == 0:
-                await die(path, name, steps, exists=made == "old")
+                asyncio.run(die(path, f"k/{made}/{steps}/head", steps, exists=made == "old"))
                 os._exit(0)
             if os.waitpid(child, 0)[1] == 0:
                 break
@@ -86,16 +86,20 @@ async def die(path: str, name: str, steps: int, *, exists: bool) -> None:
     await DirectoryStore(path, disk=disk).put(name, checked(1))
 
 
-async def use_in_a_fork(path: str) -> None:
+def use_in_a_fork(path: str) -> None:
     """Use a store before and after a fork, in the child and in the parent."""
     store = DirectoryStore(path)
-    await store.put("parent/1", b"x")
+    asyncio.run(store.put("parent/1", b"x"))
     if (child := os.fork()) == 0:
-        await asyncio.to_thread(asyncio.run, store.put("child/1", b"x"))
+        asyncio.run(store.put("child/1", b"x"))
         os._exit(0)
-    await store.put("parent/2", b"x")
-    os._exit(os.waitpid(child, 0)[1] and 1)
+    asyncio.run(store.put("parent/2", b"x"))
+    sys.exit(os.waitpid(child, 0)[1] and 1)
 
 
 if __name__ == "__main__":
-    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))
+    _, name, *arguments = sys.argv
+    if inspect.iscoroutinefunction(script := globals()[name]):
+        asyncio.run(script(*arguments))
+    else:
+        script(*arguments)

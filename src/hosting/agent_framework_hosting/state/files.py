@@ -25,7 +25,7 @@ from ..errors import StateUnavailable
 from .disk import FOLDER, NEW, REFUSED, Disk, open_folder, read_all, reported, unavailable
 from .store import ABSENT, UNCHANGED, Condition, Lost, Unknown, Version, _Marker  # pyright: ignore[reportPrivateUsage]
 
-KEEP = 3
+KEEP = 4
 STALE = 3600.0
 TRIES = 100
 
@@ -96,12 +96,13 @@ class NumberedFiles:
 
     def _write(self, fd: int, folder: str, data: bytes, expected: int | None) -> Version | None:
         """Write the next content, or give None where others were faster and that does not matter."""
-        latest = highest(os.listdir(fd))
-        if expected not in (None, latest):
-            raise Lost(f"{folder} has changed: read it again before writing.")
-        number = latest + 1
         temporary = self._prepare(fd, data)
         try:
+            # Only now: it is short from here to the commit, and a network file system that just made a file looks anew.
+            latest = highest(os.listdir(fd))
+            if expected not in (None, latest):
+                raise Lost(f"{folder} has changed: read it again before writing.")
+            number = latest + 1
             won = self._commit(fd, folder, temporary, number)
         finally:
             with contextlib.suppress(OSError):

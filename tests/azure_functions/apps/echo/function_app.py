@@ -6,7 +6,6 @@ many start-ups fail), SHUTDOWN_SECONDS.
 
 import asyncio
 import hashlib
-import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -36,9 +35,13 @@ def note(event: str) -> None:
         journal.write(f"{event}\n")
 
 
+def noted() -> str:
+    return JOURNAL.read_text() if JOURNAL.exists() else ""
+
+
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
-    attempt = JOURNAL.read_text().count("starting\n") if JOURNAL.exists() else 0
+    attempt = noted().count("starting\n")
     note("starting")
     await asyncio.sleep(float(os.environ.get("STARTUP_SECONDS", "0")))
     if attempt < int(os.environ.get("STARTUP_FAILURES", "0")):
@@ -164,7 +167,6 @@ async def nightly(timer: func.TimerRequest, context: func.Context) -> None:
 @app.queue_output(arg_name="out", queue_name="done", connection="AzureWebJobsStorage")
 def work(message: func.QueueMessage, out: func.Out[str]) -> None:
     note(f"work {message.get_body().decode()}")
-    logging.info("working")
     out.set(message.get_body().decode().upper())
 
 
@@ -175,7 +177,7 @@ if STREAMING:
         return PlainTextResponse(f"{req.path_params['name']}: {(await req.body()).decode()}")
 
     @app.route(route="odd")
-    async def odd(req: Request):  # noqa: ANN201 - what it returns is the point
+    async def odd(req: Request):
         return {"not": "a response"}
 else:
 

@@ -1,0 +1,1 @@
+"""What the host costs, against the same work without it: `python -m benchmarks`."""

@@ -1,0 +1,77 @@
+"""Importing the host, the channel and the Lambda adapter, against what every such function imports anyway."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from .measure import Block, Ratio, interleave
+from .table import Row, compared
+
+BASE = """
+from agent_framework import Agent, AgentResponse, AgentResponseUpdate, AgentSession, Content, Message
+import starlette.applications, starlette.requests, starlette.responses, starlette.routing
+import mangum
+"""
+OURS = """
+from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting_invocations import InvocationsChannel
+from agent_framework_hosting_aws_lambda import LambdaHandler
+"""
+TIMED = """
+from time import process_time
+began = process_time()
+{}
+print(process_time() - began)
+"""
+ROUNDS = 25
+
+
+def measure() -> list[Row]:
+    """Time imports in fresh interpreters, with all bytecode in place; CPU time, since an import waits for nothing."""
+    variants = {"base": BASE, "ours": OURS, "both": BASE + OURS}
+    samples = interleave({name: importing(code) for name, code in variants.items()}, rounds=ROUNDS)
+    show_heaviest()
+    to = "Agent, its message types, starlette, mangum"
+    return [
+        compared("import of host, invocations and Lambda adapter", Ratio.of(samples["ours"], samples["base"]), to=to, target=1.15),
+        compared("the same with Agent and its message types", Ratio.of(samples["both"], samples["base"]), to=to),
+    ]
+
+
+def importing(code: str) -> Block:
+    return lambda: float(python("-c", TIMED.format(code)).stdout)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        env=environ,
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def show_heaviest(count: int = 15) -> None:
+    """Print which modules our import adds to the base, by their own time without what they import in turn."""
+    known = {name for _, name in imported(BASE)}
+    added = sorted((line for line in imported(BASE + OURS) if line[1] not in known), reverse=True)
+    print(f"  {len(added)} modules beyond the base, {sum(line[0] for line in added) / 1000:.1f} ms; the heaviest:")
+    for microseconds, name in added[:count]:
+        print(f"    {microseconds / 1000:6.2f} ms  {name}")
+
+
+def imported(code: str) -> Sequence[tuple[int, str]]:
+    """List the modules that some code imports, each with its own microseconds."""
+    found: list[tuple[int, str]] = []
+    for line in python("-X", "importtime", "-c", code).stderr.splitlines():
+        own, bar, rest = line.removeprefix("import time:").partition("|")
+        if bar and own.strip().isdigit():
+            found.append((int(own), rest.partition("|")[2].strip()))
+    return found
