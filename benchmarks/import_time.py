@@ -27,7 +27,7 @@ began = process_time()
 {}
 print(process_time() - began)
 """
-ROUNDS = 25
+ROUNDS = 20
 
 
 def measure() -> list[Row]:

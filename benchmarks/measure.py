@@ -22,8 +22,8 @@ def interleave(variants: Mapping[str, Block], *, rounds: int, warm_up: int = 2) 
             block()
     samples: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants.items())
+    gc.collect()
     for _ in range(rounds):
-        gc.collect()
         for name, block in order:
             samples[name].append(block())
         order.reverse()

@@ -16,7 +16,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from scripts.demo_platforms import AwsLambda, AzureFunctions, Deployment, Platform
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import AwsLambda, AzureFunctions, Platform
 from scripts.demo_steps import STEPS, across
 from scripts.demo_transcript import Transcript
 

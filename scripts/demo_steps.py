@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from scripts.demo_platforms import Answer, Deployment
+from scripts.demo_deployment import Answer, Deployment
 from scripts.demo_transcript import Transcript
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scripts.demo_platforms import Piece
+    from scripts.demo_deployment import Piece
 
 WIDTH = 110
 SHOWN_PIECES = 6

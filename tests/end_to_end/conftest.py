@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.demo_platforms import AwsLambda, AzureFunctions, Deployment, Platform
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import AwsLambda, AzureFunctions, Platform
 
 LAMBDA = pytest.param(AwsLambda(), marks=pytest.mark.needs("lambda-emulator"), id="lambda")
 FUNCTIONS = pytest.param(AzureFunctions(), marks=pytest.mark.needs("functions-worker"), id="functions")

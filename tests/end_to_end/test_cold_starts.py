@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.demo_platforms import Answer, Deployment
+from scripts.demo_deployment import Deployment
 
 TOLD = {"session_id": "tea", "message": "My name is Ada and my order is 1002."}
 ASKED = {"session_id": "tea", "message": "What is my name, and where is my parcel?"}
 REMEMBERED = "Your name is Ada. The parcel of order 1002 is on its way, expected on Friday."
-
-
-def pending(answer: Answer) -> str:
-    assert answer.status == 200, answer.text
-    (request,) = answer.body["pending"]
-    return request["id"]
 
 
 async def test_a_conversation_goes_on_after_its_process_is_killed(deployment: Deployment) -> None:

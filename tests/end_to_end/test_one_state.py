@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.demo_platforms import AwsLambda, AzureFunctions, Deployment, Server
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import AwsLambda, AzureFunctions, Server
 
 pytestmark = pytest.mark.needs("lambda-emulator", "functions-worker")
 FACTS = dict(zip(("tea", "pot", "cup", "tin", "lid", "jar", "tray", "spoon"), range(8), strict=True))

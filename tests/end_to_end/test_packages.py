@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.demo_platforms import SAMPLES, AwsLambda, AzureFunctions, Deployment
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import SAMPLES, AwsLambda, AzureFunctions
 
 from .conftest import FUNCTIONS, LAMBDA
 

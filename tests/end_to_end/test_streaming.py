@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.demo_platforms import Deployment, Platform, Server
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import Platform, Server
 from tests.support.sse import parse_events
 
 from .conftest import FUNCTIONS, LAMBDA

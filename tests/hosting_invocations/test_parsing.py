@@ -15,7 +15,7 @@ from agent_framework_hosting_invocations.parsing import (
     Invocation,
     check_text,
     find_conversation,
-    parse_idempotency_key,
+    parse_headers,
     parse_invocation,
 )
 
@@ -99,12 +99,17 @@ def test_an_agent_takes_only_text(message: Any) -> None:
 
 
 def test_an_idempotency_key_is_one_short_text() -> None:
-    assert parse_idempotency_key([]) is None
-    assert parse_idempotency_key([b"k" * 256]) == "k" * 256
+    assert parse_headers([(b"host", b"x")]) == {}
+    assert parse_headers([(b"idempotency-key", b"k" * 256)]) == {"idempotency_key": "k" * 256}
     for values in ([b""], [b"k" * 257], [b"a", b"a"]):
         with pytest.raises(InvalidRequest) as caught:
-            parse_idempotency_key(values)
+            parse_headers([(b"idempotency-key", value) for value in values])
         assert caught.value.field == "Idempotency-Key"
+
+
+def test_the_caller_s_trace_is_continued() -> None:
+    headers = [(b"traceparent", b"00-1-2-01"), (b"tracestate", b"a=b"), (b"x-other", b"no")]
+    assert parse_headers(headers) == {"traceparent": "00-1-2-01", "tracestate": "a=b"}
 
 
 def find(session_id: str | None = None, **how: Any) -> Conversation:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,10 +135,8 @@ async def lost_request(operation: Operation, apply: Apply) -> Any:
 async def twice(operation: Operation, apply: Apply) -> Any:
     """The network delivers it twice; the first answer comes back."""
     answer = await apply()
-    try:
+    with suppress(Exception):  # nobody hears the second answer
         await apply()
-    except Exception:  # noqa: BLE001, S110 - nobody hears the second answer
-        pass
     return answer
 
 
@@ -204,10 +202,8 @@ async def wait_for(event: threading.Event, complaint: str) -> None:
 
     def wait() -> None:
         happened = event.wait(PATIENCE)
-        try:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(lambda: waiting.done() or waiting.set_result(happened))
-        except RuntimeError:  # the loop was closed meanwhile
-            pass
 
     threading.Thread(target=wait, daemon=True).start()
     if not await waiting:

@@ -1,19 +1,21 @@
-"""Run an AgentFrameworkHost on Azure Functions."""
+"""Runs an `AgentFrameworkHost` on Azure Functions."""
 
 from __future__ import annotations
 
 try:
-    from agent_framework_hosting.lifespan import Lifespan as _Lifespan  # noqa: F401 - absent from the older package
+    from .app import HostFunctionApp
+    from .auth import easy_auth_identity, function_key_identity
+    from .call import FunctionsCall, current_call
+    from .startup import HostNotStarted
 except ImportError as error:
+    if (error.name or "").partition(".")[0] != "agent_framework_hosting":
+        raise
     raise ImportError(
-        "agent-framework-hosting-azure-functions needs this project's agent-framework-hosting>=1.0; an older package "
-        "of that name, or none, is installed. Install the wheel of this project."
+        "HostFunctionApp needs agent-framework-hosting 1.0 or later; what is installed here under that name is missing "
+        "or an alpha release of another package. Run: pip install --upgrade 'agent-framework-hosting>=1.0'",
+        name=error.name,
+        path=error.path,
     ) from error
-
-from .app import HostFunctionApp
-from .auth import easy_auth_identity, function_key_identity
-from .call import FunctionsCall, current_call
-from .startup import HostNotStarted
 
 __all__ = [
     "FunctionsCall",

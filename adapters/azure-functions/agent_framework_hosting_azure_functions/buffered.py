@@ -9,8 +9,8 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from azure.functions import HttpRequest, HttpResponse
@@ -147,8 +147,9 @@ def combined(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
 def http_scope(request: HttpRequest, *, root_path: str, state: MutableMapping[str, Any]) -> Scope:
     """Translate a request of the Functions host; its URL is percent-encoded and absolute."""
     url = urlsplit(request.url)
-    forwarded_for = request.headers.get("x-forwarded-for")
-    scheme = request.headers.get("x-forwarded-proto", "").strip()
+    headers = cast("Mapping[str, str]", request.headers)
+    forwarded_for = headers.get("x-forwarded-for")
+    scheme = headers.get("x-forwarded-proto", "").strip()
     if scheme not in DEFAULT_PORTS:
         scheme = url.scheme or "http"
     return {
@@ -161,7 +162,7 @@ def http_scope(request: HttpRequest, *, root_path: str, state: MutableMapping[st
         "raw_path": url.path.encode(),
         "query_string": url.query.encode(),
         "root_path": root_path,
-        "headers": [(name.lower().encode(), value.encode()) for name, value in request.headers.items()],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "server": (url.hostname, url.port or DEFAULT_PORTS.get(url.scheme)) if url.hostname else None,
         "client": client_address(forwarded_for) if forwarded_for else None,
         "state": state,

@@ -10,9 +10,9 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from azurefunctions.extensions import base
+from azurefunctions.extensions import base  # pyright: ignore[reportMissingTypeStubs] - it has types, but no py.typed
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -36,7 +36,7 @@ KEEP_ALIVE_SECONDS = 120
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-registered: str | None = base.ModuleTrackerMeta.get_module()
+registered = cast("str | None", base.ModuleTrackerMeta.get_module())
 if registered not in (None, __name__):
     raise ConfigurationError(
         f"A Functions worker takes one web extension, and {registered} is already registered: remove its import from "
@@ -157,12 +157,12 @@ class Gateway:
 class WebServer(base.WebServer):
     """Serves on the loopback address that the worker names."""
 
-    def __init__(self, hostname: str, port: int, web_app: base.WebApp) -> None:
+    def __init__(self, hostname: str, port: int, web_app: WebApp) -> None:
         if not is_loopback(hostname):
-            raise ConfigurationError(
-                f"The worker's HTTP server must stay on loopback: it was asked to bind {hostname}."
-            )
-        super().__init__(hostname, port, web_app)
+            raise ConfigurationError(f"The worker's HTTP server must stay on loopback, not be bound to {hostname}.")
+        self.hostname: str = hostname
+        self.port: int = port
+        self.web_app: ASGIApp = web_app.get_app()
 
     async def serve(self) -> None:
         import uvicorn

@@ -90,17 +90,16 @@ class WaitingFunction:
 
 def waiting(user: Callable[..., Any], startup: Startup, loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
     """Wrap an async function, or one that the worker runs on a thread."""
-    if inspect.iscoroutinefunction(user):
 
-        async def wait(*args: Any, **kwargs: Any) -> Any:
-            await startup.ready()
-            return await user(*args, **kwargs)
-    else:
+    async def on_loop(*args: Any, **kwargs: Any) -> Any:
+        await startup.ready()
+        return await user(*args, **kwargs)
 
-        def wait(*args: Any, **kwargs: Any) -> Any:
-            asyncio.run_coroutine_threadsafe(startup.ready(), loop).result()
-            return user(*args, **kwargs)
+    def on_thread(*args: Any, **kwargs: Any) -> Any:
+        asyncio.run_coroutine_threadsafe(startup.ready(), loop).result()
+        return user(*args, **kwargs)
 
+    wrapper = on_loop if inspect.iscoroutinefunction(user) else on_thread
     # The worker takes context.function_directory from the file of the function's code.
-    wait.__code__ = wait.__code__.replace(co_filename=inspect.getfile(inspect.unwrap(user)))
-    return functools.wraps(user)(wait)
+    wrapper.__code__ = wrapper.__code__.replace(co_filename=inspect.getfile(inspect.unwrap(user)))
+    return functools.wraps(user)(wrapper)

@@ -32,7 +32,7 @@ from .parsing import (
     Invocation,
     check_text,
     find_conversation,
-    parse_idempotency_key,
+    parse_headers,
     parse_invocation,
 )
 from .rendering import render_answer
@@ -138,7 +138,8 @@ class Endpoint:
         invocation = parse_invocation(body)
         if invocation.responses is None and not (isinstance(invocation.message, str) and invocation.message):
             self.check_message(invocation.message)
-        key = parse_idempotency_key([value for name, value in request.scope["headers"] if name == b"idempotency-key"])
+        attributes = parse_headers(request.scope["headers"])
+        key = attributes.get("idempotency_key")
         conversation = find_conversation(
             invocation,
             channel=self.channel.name,
@@ -156,7 +157,7 @@ class Endpoint:
                 input=invocation.message,
                 session=ChannelSession(conversation.key, fresh=conversation.fresh),
                 metadata={},
-                attributes={} if key is None else {"idempotency_key": key},
+                attributes=attributes,
                 stream=invocation.stream,
                 identity=caller,
                 responses=invocation.responses,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 import msgspec
@@ -17,6 +17,7 @@ from agent_framework_hosting.requests import ChannelIdentity
 MAX_SESSION_ID = 512
 MAX_IDEMPOTENCY_KEY = 256
 MINTED = re.compile(r"ses_[A-Za-z0-9_-]{32}")
+TRACE_CONTEXT = frozenset({b"traceparent", b"tracestate"})
 FIELDS = frozenset({"message", "responses", "session_id", "stream"})
 
 
@@ -71,17 +72,23 @@ def check_text(message: Json) -> None:
         raise InvalidRequest("message", "message must be a text that is not empty: this host serves an agent.")
 
 
-def parse_idempotency_key(values: list[bytes]) -> str | None:
-    """Read the values of `Idempotency-Key`, of which there may be one.
+def parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Collect what the host wants to know of them, as a request's attributes: `idempotency_key` and the trace context.
 
     Raises:
-        InvalidRequest: There are several, or it is empty or too long.
+        InvalidRequest: There are several idempotency keys, or it is empty or too long.
     """
-    if not values:
-        return None
-    if len(values) > 1 or not 0 < len(values[0]) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequest("Idempotency-Key", f"Send one Idempotency-Key of 1 to {MAX_IDEMPOTENCY_KEY} characters.")
-    return values[0].decode("latin-1")
+    attributes: dict[str, str] = {}
+    for name, value in headers:
+        if name == b"idempotency-key":
+            if "idempotency_key" in attributes or not 0 < len(value) <= MAX_IDEMPOTENCY_KEY:
+                raise InvalidRequest(
+                    "Idempotency-Key", f"Send one Idempotency-Key of 1 to {MAX_IDEMPOTENCY_KEY} characters."
+                )
+            attributes["idempotency_key"] = value.decode("latin-1")
+        elif name in TRACE_CONTEXT:
+            attributes[name.decode()] = value.decode("latin-1")
+    return attributes
 
 
 class Conversation(msgspec.Struct, frozen=True):

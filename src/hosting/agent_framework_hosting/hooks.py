@@ -47,7 +47,7 @@ async def apply_response_hook(
         changed = await changed
     if not isinstance(changed, HostedRunResult):
         raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
-    return changed
+    return cast("HostedRunResult[Any]", changed)
 
 
 async def apply_update_hook(

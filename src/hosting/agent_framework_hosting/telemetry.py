@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -35,6 +36,10 @@ class TurnRecord:
         self.outcome = "cancelled"
         self.store_time = 0.0
         self.started = time.perf_counter()
+
+    def current(self) -> AbstractContextManager[object]:
+        """Make the turn's span the parent of what the body records."""
+        return nullcontext() if self.span is None else trace.use_span(self.span, end_on_exit=False)
 
     def finish(self) -> None:
         if self.span is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -131,10 +132,11 @@ class ActiveTurn:
         turn = self.turn
         token = _current.set(turn)
         try:
-            if turn is None or not turn.guarded:
+            if self._record.span is None and (turn is None or not turn.guarded):
                 return await work
-            async with turn.guard():
-                return await work
+            async with turn.guard() if turn is not None else nullcontext():
+                with self._record.current():
+                    return await work
         finally:
             _current.reset(token)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,10 @@ NAME = "k/aa/key/head"
 
 async def files_after_writing(store: StateStore, folder: Path) -> set[str]:
     await store.put(NAME, b"x")
+    return places(folder)
+
+
+def places(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix().split("/k/")[0] for path in folder.rglob("*") if path.is_file()}
 
 
@@ -102,7 +107,7 @@ async def test_a_checkpoint_location_wins(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match="'session'.*'checkpoints', 'sessions'"):
+    with pytest.raises(ValueError, match=r"'session'.*'checkpoints', 'sessions'"):
         open_state({"session": "/tmp/x", "checkpoints": "/tmp/y"}, memory_sessions=5)
 
 
@@ -112,7 +117,10 @@ def test_unknown_keys_are_refused() -> None:
         ("s3://bucket/prefix", r"s3://bucket/prefix, an object store.*\[blob\].*next release"),
         (Path("s3://bucket/prefix"), r"object store.*\[blob\]"),
         ("az://container/prefix", r"\[blob\]"),
-        ("https://account.blob.core.windows.net/container?sv=1&sig=SECRET", r"account.blob.core.windows.net/container, an"),
+        (
+            "https://account.blob.core.windows.net/container?sv=1&sig=SECRET",
+            r"account.blob.core.windows.net/container, an",
+        ),
         ("abfss://SECRET@account.dfs.core.windows.net/x", r"\[blob\]"),
         ("redis://user:SECRET@host/0", "redis://host/0, which is no known kind"),
         ("https://example.org/x?key=SECRET", "no known kind"),
@@ -126,14 +134,19 @@ def test_unknown_keys_are_refused() -> None:
         ("~nobody-has-this-name/bot", "starts with ~"),
     ],
 )
-@pytest.mark.parametrize("setting", ["state_dir", "sessions", "checkpoints", "checkpoint_location"])
+@pytest.mark.parametrize(
+    "setting", ["state_dir", "state_dir['sessions']", "state_dir['checkpoints']", "checkpoint_location"]
+)
 def test_what_is_no_place_says_what_to_do(place: str | Path, words: str, setting: str) -> None:
+    settings: dict[str, Any] = {
+        "state_dir": {"state_dir": place},
+        "state_dir['sessions']": {"state_dir": {"sessions": place}},
+        "state_dir['checkpoints']": {"state_dir": {"checkpoints": place}},
+        "checkpoint_location": {"state_dir": None, "checkpoint_location": place},
+    }
     with pytest.raises(ConfigurationError, match=words) as failure:
-        if setting == "checkpoint_location":
-            open_state(None, memory_sessions=5, checkpoint_location=place)
-        else:
-            open_state(place if setting == "state_dir" else {setting: place}, memory_sessions=5)
-    assert str(failure.value).startswith(setting if setting.startswith(("state", "check")) and "_" in setting else "state_dir[")
+        open_state(memory_sessions=5, **settings[setting])
+    assert str(failure.value).startswith(f"{setting} ")
     assert "SECRET" not in str(failure.value)
 
 

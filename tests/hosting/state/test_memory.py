@@ -38,7 +38,7 @@ async def test_a_conversation_goes_whole() -> None:
 
 async def test_other_names_have_no_bound() -> None:
     store = MemoryStore(max_groups=1)
-    names = sorted(f"in/{path}/1" for path in PATHS) + ["k", "k/x"]
+    names = [*sorted(f"in/{path}/1" for path in PATHS), "k", "k/x"]
     for name in names:
         await store.put(name, b"x")
     await write(store, PATHS[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import itertools
@@ -15,9 +16,10 @@ from typing import Any
 
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.disk import Disk
+from agent_framework_hosting.state.settle import settled_put
 from agent_framework_hosting.state.store import ABSENT, UNCHANGED, Lost
 
-COUNTER = "k/aa/counter/head"
+LINES = "k/aa/lines/head"
 CHECKED = "k/aa/checked/head"
 
 
@@ -36,19 +38,20 @@ def number_of(data: bytes) -> int:
     return int(data.split(b" ", 2)[1])
 
 
-async def increment(path: str, times: str) -> None:
-    """Count up `times` times by compare-and-swap."""
+async def increment(path: str, writer: str, times: str) -> None:
+    """Enter `times` lines into one document by compare-and-swap, each of them once."""
     store = DirectoryStore(path)
-    for _ in range(int(times)):
+    for number in range(int(times)):
+        line = f"{writer}.{number}".encode()
         while True:
-            found = await store.get(COUNTER)
+            found = await store.get(LINES)
             assert found is not UNCHANGED
-            value, expected = (0, ABSENT) if found is None else (int(found[0]), found[1])
-            try:
-                await store.put(COUNTER, b"%d" % (value + 1), if_version=expected)
-            except Lost:
-                continue
-            break
+            lines, expected = (b"", ABSENT) if found is None else found
+            if line in lines.split():  # written before, and its answer was not certain
+                break
+            with contextlib.suppress(Lost):
+                await settled_put(store, LINES, lines + line + b"\n", if_version=expected)
+                break
 
 
 async def write_on(path: str) -> None:

@@ -128,16 +128,17 @@ class AgentRun:
 
     async def outcome(self, result: AgentResponse) -> Outcome:
         # A partly answered batch is asked for again by the agent: one entry for each id.
-        contents = list({content.id: content for content in [*self._unanswered, *approval_contents(result)]}.values())
-        outcome = Outcome(pending=[approval_request(content) for content in contents])
-        if self._turn is not None and self.session is not None:
+        contents = {content.id: content for content in [*self._unanswered, *approval_contents(result)]}.values()
+        outcome = Outcome([approval_request(content) for content in contents])
+        if self._turn is not None and self.session is not None and (contents or has_content(self.session)):
             outcome.snapshot = encode_session(self._turn.key, self.session, [content.to_dict() for content in contents])
-            outcome.resumable = has_content(self.session) or bool(contents)
+            outcome.resumable = True
         return outcome
 
     async def close(self) -> None:
-        stream, self._stream = self._stream, None
-        await close_stream(stream)
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            await close_stream(stream)
 
 
 def approval_contents(result: object) -> list[Content]:
@@ -147,7 +148,7 @@ def approval_contents(result: object) -> list[Content]:
 
 
 def has_content(session: AgentSession) -> bool:
-    """Whether a next turn would need this session."""
+    """Whether a next turn would need this session; an empty one is not stored, but made again."""
     return session.service_session_id is not None or any(session.state.values())
 
 
