@@ -27,11 +27,12 @@ from .table import Row, compared, reported
 MESSAGES = 200
 TURNS = 3
 ROUNDS = 100
-HERE = Path(__file__).parent
+PLACE = Path(__file__).parents[1] / "build"
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory(dir=HERE, prefix=".state-") as folder, asyncio.Runner() as runner:
+    PLACE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PLACE, prefix="benchmark-") as folder, asyncio.Runner() as runner:
         session = RememberingAgent(MESSAGES).create_session(session_id="order-42")
         durable, transient = Host(f"{folder}/state"), Host(None)
         bare = BareProtocol(folder, session)

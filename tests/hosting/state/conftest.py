@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.disk import Disk, rename_new
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import ScopedStore, StateStore
 
@@ -27,4 +28,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
 
 @pytest.fixture(params=["memory", "directory", "directory of a single instance"])
 def make_store(request: pytest.FixtureRequest) -> Callable[[Path], StateStore]:
-    return STORES[request.param]
+    """Make stores that need not survive a power cut, for tests that write much."""
+    unsynced: dict[str, Callable[[Path], StateStore]] = {
+        "memory": STORES["memory"],
+        "directory": lambda folder: DirectoryStore(folder, disk=Disk(fsync=lambda fd: None)),
+        "directory of a single instance": lambda folder: DirectoryStore(
+            folder, single_instance=True, disk=Disk(fsync=lambda fd: None, commit=rename_new)
+        ),
+    }
+    return unsynced[request.param]
