@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .auth import Auth
+from .auth import Auth, Unauthenticated
 from .channels import (
     Channel,
     ChannelContext,
@@ -95,6 +95,7 @@ __all__ = [
     "TurnBusy",
     "TurnConflict",
     "TurnRepeated",
+    "Unauthenticated",
     "get_current_isolation_keys",
     "isolation_key",
     "reset_current_isolation_keys",

@@ -47,14 +47,28 @@ async def apply_response_hook(
         changed = await changed
     if not isinstance(changed, HostedRunResult):
         raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
-    return cast("HostedRunResult[Any]", changed)
+    hosted = cast("HostedRunResult[Any]", changed)
+    hosted.saved = result.saved  # Not the hook's to decide.
+    return hosted
 
 
 async def apply_update_hook(
     hook: ChannelStreamUpdateHook | None, update: AgentResponseUpdate
 ) -> AgentResponseUpdate | None:
-    """Let the operator change or drop one streamed update."""
+    """Let the operator change or drop one streamed update.
+
+    Raises:
+        ConfigurationError: The hook returned something else than an update or None.
+    """
     if hook is None:
         return update
-    changed = hook(update)
-    return await changed if inspect.isawaitable(changed) else changed
+    from agent_framework import AgentResponseUpdate
+
+    changed = cast("object", hook(update))
+    if inspect.isawaitable(changed):
+        changed = await changed
+    if changed is not None and not isinstance(changed, AgentResponseUpdate):
+        raise ConfigurationError(
+            f"The stream update hook must return an AgentResponseUpdate or None, not {type(changed).__name__}."
+        )
+    return changed

@@ -18,6 +18,7 @@ from .state.conversations import Conversations
 from .state.locations import HostStatePaths, Place, StateLocations, open_state
 from .state.transient import TransientConversations
 from .targets import TargetSource, check_workflow, is_workflow, own_checkpoints, workflow_of
+from .telemetry import find_tracer
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class AgentFrameworkHost:
         self._check_target()
         await self._state.probe(checkpoints=workflow is not None)
         keeper = None if workflow is None else self._keeper(workflow)
+        self._turns.tracer = find_tracer()
         wait = self._limits.turn_timeout.total_seconds()
         self._turns.runner = await self._source.runner(keeper, wait=wait)
         for channel in self.open_channels():

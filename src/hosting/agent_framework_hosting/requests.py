@@ -13,6 +13,10 @@ R = TypeVar("R")
 _KEEP: Any = object()
 
 
+def _nothing() -> dict[str, Any]:
+    return {}
+
+
 class ChannelSession:
     """Names the conversation of a request; without `isolation_key` there is none, and nothing is kept.
 
@@ -59,8 +63,8 @@ class ChannelRequest:
     session: ChannelSession | None = None
     options: Mapping[str, Any] | None = None
     session_mode: Literal["auto", "disabled"] = "auto"
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = field(default_factory=_nothing)
+    attributes: Mapping[str, Any] = field(default_factory=_nothing)
     stream: bool = False
     identity: ChannelIdentity | None = None
     responses: Mapping[str, Any] | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
 logger = logging.getLogger("agent_framework.hosting.turns")
 
@@ -56,18 +56,20 @@ class TurnRecord:
             )
 
 
-def tracing() -> bool:
-    """Whether the process has set a tracer provider of its own."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+def find_tracer() -> Tracer | None:
+    """Give the tracer of a process that has set a tracer provider; asked once, at start-up."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    return trace.get_tracer("agent_framework.hosting")
 
 
-def start_turn(channel: str, key: str | None, carrier: Mapping[str, Any]) -> TurnRecord:
+def start_turn(tracer: Tracer | None, channel: str, key: str | None, carrier: Mapping[str, Any]) -> TurnRecord:
     """Begin to measure a turn; `carrier` may hold the caller's `traceparent` and `tracestate`."""
     span: Span | None = None
-    if tracing():
+    if tracer is not None:
         from opentelemetry.propagate import extract
 
-        span = trace.get_tracer("agent_framework.hosting").start_span(
+        span = tracer.start_span(
             "hosting.turn",
             context=extract(carrier) if carrier else None,
             attributes={"hosting.channel": channel, "hosting.key": hashed(key)},

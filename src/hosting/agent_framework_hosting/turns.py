@@ -16,6 +16,7 @@ from .telemetry import start_turn
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
+    from opentelemetry.trace import Tracer
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
     from .running.run import Outcome, Run, Runner
@@ -32,6 +33,7 @@ class Turns:
 
     def __init__(self, conversations: Holder) -> None:
         self.conversations = conversations
+        self.tracer: Tracer | None = None
         self._runner: Runner | None = None
 
     @property
@@ -108,7 +110,7 @@ class ActiveTurn:
         self._ended = False
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
-        self._record = start_turn(channel_name, self._key, request.attributes)
+        self._record = start_turn(turns.tracer, channel_name, self._key, request.attributes)
 
     async def begin(self) -> Run:
         """Take the conversation and make ready to run; from here on the target counts as started."""

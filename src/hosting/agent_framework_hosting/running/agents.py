@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_framework import AgentResponse, Content, Message
+from agent_framework import AgentResponse, AgentSession, Content, Message
 
 from ..errors import InvalidRequest
 from ..requests import ChannelRequest
@@ -16,7 +16,7 @@ from .messages import input_messages, origin
 from .run import Outcome
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate, AgentSession, SupportsAgentRun
+    from agent_framework import AgentResponseUpdate, SupportsAgentRun
 
     from ..state.holds import Hold
 
@@ -64,7 +64,12 @@ def restore_session(agent: SupportsAgentRun, turn: Hold | None) -> StoredSession
         return None
     if turn.snapshot is None:
         return StoredSession(agent.create_session(session_id=turn.session), [])
-    return decode_session(turn.name, turn.snapshot, turn.stored_key)
+    stored = decode_session(turn.name, turn.snapshot, turn.stored_key)
+    if stored.session.session_id != turn.session:  # It was copied from a parent.
+        given = stored.session
+        stored.session = AgentSession(session_id=turn.session, service_session_id=given.service_session_id)
+        stored.session.state = given.state
+    return stored
 
 
 def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..errors import ConfigurationError, TurnBusy
+from ..state.queues import LocalQueues
 
 if TYPE_CHECKING:
     from agent_framework import Executor, Workflow, WorkflowCheckpoint
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # What the framework itself keeps on an executor that asks for information.
 _REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
-_initial: WeakKeyDictionary[Workflow, dict[str, dict[str, Any]]] = WeakKeyDictionary()
+_initial: WeakKeyDictionary[Executor, dict[str, Any]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -72,7 +73,8 @@ class SharedWorkflow:
 class WorkflowFactory:
     """A workflow of its own for every turn.
 
-    A factory whose workflows share executor objects gains nothing by that: they are treated like one object.
+    A factory whose workflows share executor objects gains little by that: turns on the same object run one at a time,
+    and every turn on one that has run before is restored first.
     """
 
     def __init__(
@@ -87,7 +89,8 @@ class WorkflowFactory:
         self._make = make
         self._states = states
         self._wait = wait
-        self._lock = asyncio.Lock()
+        self._queues = LocalQueues()
+        self._used: WeakSet[Executor] = WeakSet(executors_of(model))
 
     @classmethod
     async def capture(cls, make: Callable[[], Awaitable[Workflow]], model: Workflow, *, wait: float) -> WorkflowFactory:
@@ -96,19 +99,24 @@ class WorkflowFactory:
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[Workflow]:
         workflow = await self._make()
+        executors = executors_of(workflow)
         async with AsyncExitStack() as stack:
-            if self._shares(workflow):
-                await stack.enter_async_context(line_up(self._lock, self._wait))
+            for number in sorted(map(id, executors)):  # in one order, so that no two turns wait for each other
+                try:
+                    stack.callback(await self._queues.enter(str(number), self._wait))
+                except TimeoutError:
+                    raise busy() from None
             if isinstance(workflow, AsyncContext):
                 await stack.enter_async_context(workflow)
-            yield workflow
+            try:
+                yield workflow
+            finally:
+                self._used.update(executors)
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
-        return blank_checkpoint(workflow, self._states) if self._shares(workflow) else None
-
-    def _shares(self, workflow: Workflow) -> bool:
-        known = self.model.executors
-        return workflow is self.model or any(known.get(name) is item for name, item in workflow.executors.items())
+        if self._used.isdisjoint(executors_of(workflow)):
+            return None
+        return blank_checkpoint(workflow, self._states)
 
 
 @asynccontextmanager
@@ -122,39 +130,70 @@ async def line_up(lock: asyncio.Lock, wait: float) -> AsyncGenerator[None]:
         async with asyncio.timeout(wait):
             await lock.acquire()
     except TimeoutError:
-        raise TurnBusy(
-            "The workflow is busy with other conversations. Try again in a moment; give the host a factory that "
-            "constructs its executors to run conversations side by side."
-        ) from None
+        raise busy() from None
     try:
         yield
     finally:
         lock.release()
 
 
+def busy() -> TurnBusy:
+    return TurnBusy(
+        "The workflow is busy with other conversations. Try again in a moment; give the host a factory that "
+        "constructs its executors to run conversations side by side."
+    )
+
+
+def executors_of(workflow: Workflow) -> list[Executor]:
+    """Give all executors that a run reaches, also those of workflows inside the workflow."""
+    executors: list[Executor] = []
+    for executor in workflow.executors.values():
+        executors.append(executor)
+        if (inner := inner_workflow(executor)) is not None:
+            executors += executors_of(inner)
+    return executors
+
+
+def inner_workflow(executor: Executor) -> Workflow | None:
+    from agent_framework import AgentExecutor, WorkflowAgent, WorkflowExecutor
+
+    if isinstance(executor, WorkflowExecutor):
+        return executor.workflow
+    if isinstance(executor, AgentExecutor) and isinstance(executor.agent, WorkflowAgent):
+        return executor.agent.workflow
+    return None
+
+
 async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
     """Ask every executor what it holds; an agent executor starts with a session of its own each time.
 
-    A workflow object is asked once in its life: by the next host that serves it, it has run.
+    An executor is asked once in its life: by the next host that serves it, it has run.
     """
-    from agent_framework import AgentExecutor
-
-    if (known := _initial.get(workflow)) is not None:
-        return known
     states: dict[str, dict[str, Any]] = {}
     for name, executor in workflow.executors.items():
-        try:
-            states[name] = {}
-            if not isinstance(executor, AgentExecutor):
-                states[name] = copy.deepcopy(await executor.on_checkpoint_save())
-        except Exception as error:
-            raise ConfigurationError(
-                f"The workflow's executor {name!r} cannot be restored between conversations: its "
-                f"on_checkpoint_save() failed ({error}). Return plain values from it, or give the host a factory "
-                "that constructs its executors."
-            ) from error
-    _initial[workflow] = states
+        if executor not in _initial:
+            try:
+                _initial[executor] = copy.deepcopy(await initial_state(executor))
+            except Exception as error:
+                raise ConfigurationError(
+                    f"The workflow's executor {name!r} cannot be restored between conversations: its "
+                    f"on_checkpoint_save() failed ({error}). Return plain values from it, or give the host a factory "
+                    "that constructs its executors."
+                ) from error
+        states[name] = _initial[executor]
     return states
+
+
+async def initial_state(executor: Executor) -> dict[str, Any]:
+    from agent_framework import AgentExecutor, WorkflowExecutor
+
+    if isinstance(executor, AgentExecutor):
+        return {}
+    if isinstance(executor, WorkflowExecutor):
+        # As it would save itself, but for the sessions of the agents inside.
+        inner = executor.workflow
+        return {"sub_workflow_checkpoint": blank_checkpoint(inner, await initial_states(inner))}
+    return await executor.on_checkpoint_save()
 
 
 def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> WorkflowCheckpoint:
@@ -169,18 +208,26 @@ def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> W
 
 
 def forgetful_executors(workflow: Workflow) -> list[str]:
-    """Name the executors that hold attributes of their own but have no checkpoint hooks."""
-    from agent_framework import Executor, FunctionExecutor
+    """Name the executors that hold something of their own which no checkpoint covers."""
+    return sorted({executor.id for executor in executors_of(workflow) if is_forgetful(executor)})
 
+
+def is_forgetful(executor: Executor) -> bool:
+    from agent_framework import AgentExecutor, Executor, FunctionExecutor
+
+    if isinstance(executor, AgentExecutor):
+        return inner_workflow(executor) is not None  # It saves the agent's session, not the workflow behind it.
+    if isinstance(executor, FunctionExecutor) or _has_hooks(executor):
+        return False
     plain = set(vars(Executor(id="plain", defer_discovery=True))) | _REQUEST_ATTRIBUTES
-    return sorted(
-        name
-        for name, executor in workflow.executors.items()
-        if not isinstance(executor, FunctionExecutor) and not _has_hooks(executor) and set(vars(executor)) - plain
-    )
+    return not set(vars(executor)) <= plain
 
 
 def _has_hooks(executor: Executor) -> bool:
     from agent_framework import Executor
 
-    return type(executor).on_checkpoint_save is not Executor.on_checkpoint_save
+    kind = type(executor)
+    return (
+        kind.on_checkpoint_save is not Executor.on_checkpoint_save
+        and kind.on_checkpoint_restore is not Executor.on_checkpoint_restore
+    )

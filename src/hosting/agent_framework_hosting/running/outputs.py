@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
+from agent_framework.exceptions import AgentFrameworkException
 
 from ..errors import InvalidRequest
 from ..requests import PendingRequest
@@ -67,19 +68,25 @@ def response_value(event: WorkflowEvent[Any], answer: object, request_id: str) -
     """
     if is_approval(event.data):
         return approval_response(event.data, answer, request_id)
-    expected = event.response_type
-    if isinstance(answer, expected):
-        return answer
     try:
-        if hasattr(expected, "model_validate"):
-            return expected.model_validate(answer)
-        return msgspec.convert(answer, expected)
-    except msgspec.ValidationError as error:
+        return converted(answer, event.response_type)
+    except (TypeError, ValueError, KeyError, AgentFrameworkException) as error:
         raise InvalidRequest(f"responses.{request_id}", f"The answer does not fit: {error}") from None
-    except TypeError:
-        return answer  # Not a type that msgspec knows; the workflow itself decides.
-    except ValueError as error:
-        raise InvalidRequest(f"responses.{request_id}", f"The answer does not fit: {error}") from None
+
+
+def converted(value: object, kind: Any) -> object:
+    """Give a JSON value as a type that a workflow asked for.
+
+    Raises:
+        TypeError: It does not fit.
+        ValueError: It does not fit.
+    """
+    if kind is Any or (isinstance(kind, type) and isinstance(value, kind)):
+        return value
+    for name in ("model_validate", "from_dict"):
+        if isinstance(value, Mapping) and hasattr(kind, name):
+            return getattr(kind, name)(value)
+    return msgspec.convert(value, kind)
 
 
 def schema(kind: type[Any]) -> Mapping[str, Any] | None:

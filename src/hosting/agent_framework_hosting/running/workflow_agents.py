@@ -17,12 +17,16 @@ from .approvals import is_approval
 from .instances import SharedWorkflow
 from .messages import input_messages, origin
 from .run import Outcome
-from .workflows import response_values, restore, save_failed, stored_checkpoint, workflow_outcome
+from .workflows import response_values, restore, stored_checkpoint, workflow_outcome
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
 
     from ..state.holds import Hold
+
+
+# All that a workflow agent takes while it waits for answers.
+_ANSWERS = frozenset({"function_approval_response", "function_result", "computer_tool_result"})
 
 
 class WorkflowAgentRunner:
@@ -39,11 +43,20 @@ class WorkflowAgentRunner:
         stored = await stored_checkpoint(self._keeper, turn)
         session = restore_session(self.target, turn)
         messages = input_messages(request) if request.responses is None else [_answers(request, stored)]
+        answering = stored is not None and bool(stored.pending_request_info_events)
+        if answering and any(content.type not in _ANSWERS for message in messages for content in message.contents):
+            raise InvalidRequest(
+                "responses", "This conversation waits for answers: send them in `responses` before anything else."
+            )
         stack = AsyncExitStack()
-        await stack.enter_async_context(self._instances.use())
-        checkpoints = TurnCheckpoints(stored or self._instances.blank(self._instances.model))
-        run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
-        return WorkflowAgentRun(self.target, run, checkpoints, self._keeper, turn, stack, request.responses is not None)
+        try:
+            workflow = await stack.enter_async_context(self._instances.use())
+            checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
+            run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
+            return WorkflowAgentRun(self.target, run, checkpoints, self._keeper, turn, stack, answering)
+        except BaseException:
+            await stack.aclose()
+            raise
 
 
 def _answers(request: ChannelRequest, stored: WorkflowCheckpoint | None) -> Message:
@@ -82,13 +95,13 @@ class WorkflowAgentRun:
         self.session: AgentSession | None = run.session
 
     async def once(self) -> AgentResponse:
-        await restore(self._agent.workflow, self._checkpoints)
+        await restore(self._agent.workflow, self._checkpoints, self._turn)
         result = await self._run.once()
         self._give_back()
         return result
 
     async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
-        await restore(self._agent.workflow, self._checkpoints)
+        await restore(self._agent.workflow, self._checkpoints, self._turn)
         async for update in self._run.updates():
             yield update
 
@@ -98,15 +111,7 @@ class WorkflowAgentRun:
         return result
 
     async def outcome(self, result: AgentResponse) -> Outcome:
-        last = self._checkpoints.last
-        if last is None:
-            raise save_failed()
-        for executor in self._agent.workflow.executors.values():
-            try:
-                await executor.on_checkpoint_save()
-            except Exception as error:
-                raise save_failed() from error
-        outcome = await workflow_outcome(last, self._keeper, self._turn)
+        outcome = await workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
         if self._turn is not None and self.session is not None:
             outcome.snapshot = encode_session(self._turn.key, self.session)
             outcome.resumable = outcome.resumable or has_content(self.session)

@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, InvalidRequest
+from agent_framework import WorkflowCheckpointException
+
+from ..errors import ConfigurationError, InvalidRequest, StateDamaged
 from ..requests import ChannelRequest
 from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
 from .agents import close_stream
@@ -18,7 +20,7 @@ from .outputs import output_update, pending_requests, response_value
 from .run import Outcome
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowEvent, WorkflowRunResult
+    from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowRunResult
 
     from ..state.holds import Hold
 
@@ -116,20 +118,15 @@ class WorkflowRun:
         self._turn = turn
         self._stack = stack
         self._stream: Any = None
-        self._supersteps = -1
 
     async def once(self) -> WorkflowRunResult:
-        await restore(self._workflow, self._checkpoints)
-        result = await self._workflow.run(**self._arguments())
-        for event in result:
-            self._note(event)
-        return result
+        await restore(self._workflow, self._checkpoints, self._turn)
+        return await self._workflow.run(**self._arguments())
 
     async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
-        await restore(self._workflow, self._checkpoints)
+        await restore(self._workflow, self._checkpoints, self._turn)
         self._stream = self._workflow.run(stream=True, **self._arguments())
         async for event in self._stream:
-            self._note(event)
             if event.type == "output":
                 yield output_update(event)
 
@@ -137,10 +134,7 @@ class WorkflowRun:
         return await self._stream.get_final_response()
 
     async def outcome(self, result: WorkflowRunResult) -> Outcome:
-        last = self._checkpoints.last
-        if last is None or last.iteration_count != self._supersteps:
-            raise save_failed()
-        return await workflow_outcome(last, self._keeper, self._turn)
+        return await workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
 
     async def close(self) -> None:
         stream, self._stream = self._stream, None
@@ -154,25 +148,39 @@ class WorkflowRun:
             return {"responses": self._responses, "checkpoint_storage": self._checkpoints}
         return {"message": self._message, "checkpoint_storage": self._checkpoints}
 
-    def _note(self, event: WorkflowEvent[Any]) -> None:
-        if event.type == "superstep_completed" and event.iteration is not None:
-            self._supersteps = event.iteration
 
+async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Hold | None) -> None:
+    """Bring the workflow to where its conversation left it, whatever it ran before.
 
-async def restore(workflow: Workflow, checkpoints: TurnCheckpoints) -> None:
-    """Bring the workflow to where its conversation left it, whatever it ran before."""
+    Raises:
+        StateDamaged: The stored checkpoint does not fit the workflow.
+    """
     if checkpoints.start is None:
         return
     token = _restoring.set(True)
     try:
         await workflow.run(checkpoint_id=checkpoints.start.checkpoint_id, checkpoint_storage=checkpoints)
+    except WorkflowCheckpointException as error:
+        name = "memory" if turn is None else turn.name
+        raise StateDamaged(
+            name,
+            f"The workflow cannot go on from the checkpoint of {name!r}: {error} It was kept; deploy the workflow "
+            "that made it, or reset the conversation.",
+        ) from error
     finally:
         _restoring.reset(token)
     checkpoints.restored()
 
 
-async def workflow_outcome(last: WorkflowCheckpoint, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
-    """Keep the last checkpoint of a run, whose pending requests are what the conversation waits for."""
+async def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
+    """Keep the last checkpoint of a run, whose pending requests are what the conversation waits for.
+
+    Raises:
+        ConfigurationError: The framework could not make the one at the run's end.
+    """
+    # A run ends when no messages are left: a checkpoint that holds some is an earlier one.
+    if last is None or last.messages:
+        raise save_failed()
     outcome = Outcome(pending=pending_requests(last.pending_request_info_events))
     if turn is not None:
         outcome.resumable = bool(outcome.pending) or has_state(last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agent_framework import WorkflowCheckpointException
@@ -103,7 +104,8 @@ class TurnCheckpoints:
     """
 
     def __init__(self, start: WorkflowCheckpoint | None) -> None:
-        self.start = start
+        # The restoring run counts as a superstep; the turns of a conversation must not add up to `max_iterations`.
+        self.start = None if start is None else replace(start, iteration_count=-1)
         self.last: WorkflowCheckpoint | None = None
         self._restoring = start is not None
 

@@ -83,11 +83,16 @@ class Conversations:
         head, version = await self._read(take.key, take.path)
         delay = _FIRST_POLL
         while True:
-            self._admit(head, take)
+            if head is not None and not take.to_reset and head.knows(take.turn_id):
+                raise TurnRepeated.of_request()
             if attempt := self._open(take.path, head, ttl):
+                if not take.to_reset:
+                    self._admit_size(head)
                 turn = take.turn(self.store, head, version, leave)
                 try:
-                    await turn.acquire(ttl=ttl, clock=self._clock, thread=self._thread, attempt=attempt)
+                    await turn.acquire(
+                        ttl=ttl, clock=self._clock, thread=self._thread, attempt=attempt, damaged_too=take.to_reset
+                    )
                 except Lost:
                     logger.debug("Another instance took the conversation first.")
                 except BaseException:
@@ -113,6 +118,7 @@ class Conversations:
         seen = self._seen.get(path)
         if seen is None or seen[0] != head.rev:
             self._seen[path] = (head.rev, now)
+            self._seen.move_to_end(path)
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
             return 0
@@ -120,15 +126,9 @@ class Conversations:
             return 0
         return head.lease.attempt + 1
 
-    def _admit(self, head: Head | None, take: _Take) -> None:
-        if head is None or take.to_reset:
-            return
-        if take.turn_id in head.log:
-            raise TurnRepeated.of_request()
-        self._admit_size(head)
-
-    def _admit_size(self, head: Head) -> None:
-        admit_size(0 if head.snapshot is None else head.snapshot.size, self._limits.session_bytes)
+    def _admit_size(self, head: Head | None) -> None:
+        snapshot = None if head is None else head.snapshot
+        admit_size(0 if snapshot is None else snapshot.size, self._limits.session_bytes)
 
     async def _read(
         self, key: str, path: str, known: Head | None = None, version: Version | None = None
@@ -170,7 +170,7 @@ class Conversations:
             await turn.end()
 
     async def close(self) -> None:
-        self._thread.close()
+        await self._thread.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' ids."""
+    """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries."""
 
     key: str
     rev: str
@@ -52,6 +52,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         """Copy with changes and a fresh `rev`."""
         return msgspec.structs.replace(self, rev=random_id(), **changes)
 
+    def knows(self, turn_id: str) -> bool:
+        """Whether a turn with this id is among the last that were saved."""
+        return any(entry.rpartition(":")[0] == turn_id for entry in self.log)
+
 
 class _Format(msgspec.Struct):
     format: int
@@ -65,6 +69,11 @@ _format_decoder = msgspec.json.Decoder(_Format)
 def random_id() -> str:
     """Give 128 fresh random bits, as 32 hex digits."""
     return secrets.token_hex(16)
+
+
+def log_entry(turn_id: str) -> str:
+    """Name one run of a turn: a repeat of it elsewhere has the same id, and must not be taken for this run."""
+    return f"{turn_id}:{random_id()[:16]}"
 
 
 def encode_head(head: Head) -> bytes:

@@ -23,7 +23,7 @@ class LocalQueues:
             counted = self._locks[name] = _Counted()
         counted.users += 1
         try:
-            if counted.lock.locked():
+            if counted.users > 1:  # Also when the lock is free at the moment: whoever waited first gets it.
                 async with asyncio.timeout(timeout):
                     await counted.lock.acquire()
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -17,6 +18,8 @@ from .store import UNCHANGED, Lost, StateStore, Version
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
+_LAST_WORDS = 5.0
+
 
 class RenewalThread:
     """One daemon thread with an event loop, started with the first lease and again after a fork."""
@@ -25,20 +28,20 @@ class RenewalThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended: Future[None] = Future()
         self._pid = 0
 
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
-                self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
+                self._loop, self._ended, self._pid = asyncio.new_event_loop(), Future(), os.getpid()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="hosting-lease-renewal", daemon=True
+                    target=run_loop, args=(self._loop, self._ended), name="hosting-lease-renewal", daemon=True
                 )
                 self._thread.start()
             return self._loop
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the thread; leases still held are not renewed any more and age out."""
         with self._lock:
             loop, thread = self._loop, self._thread
@@ -46,9 +49,22 @@ class RenewalThread:
             if loop is None or thread is None or self._pid != os.getpid():
                 return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        if not thread.is_alive():
-            loop.close()
+        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=_LAST_WORDS)
+        if self._ended.done():
+            thread.join()
+
+
+def run_loop(loop: asyncio.AbstractEventLoop, ended: Future[None]) -> None:
+    """Run a loop until it is stopped; what is then still under way is cancelled."""
+    try:
+        loop.run_forever()
+        if tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(tasks))
+    finally:
+        loop.close()
+        ended.set_result(None)
 
 
 class Renewal:
@@ -72,6 +88,7 @@ class Renewal:
         self._stopped = False
         self._lock = threading.Lock()
         self._under_way: Future[None] | None = None
+        self._task: asyncio.Task[float] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -79,7 +96,11 @@ class Renewal:
     @property
     def fenced(self) -> bool:
         """Whether this holder must stop: the lease was taken, or its last renewal is too long ago."""
-        return self._lost or elapsed(self._began, self._clock.now()) > self._ttl * 2 / 3
+        return self._lost or self._left(self._clock.now()) < 0
+
+    def _left(self, now: Instant) -> float:
+        """Seconds that the holder has without another renewal."""
+        return self._ttl * 2 / 3 - elapsed(self._began, now)
 
     def start(self, thread: RenewalThread) -> None:
         self._loop = thread.loop()
@@ -94,14 +115,15 @@ class Renewal:
             on_lost()
 
     async def stop(self) -> Version:
-        """End renewing and return the version that the head now has."""
+        """End renewing and return the version that the head has as far as this holder knows."""
         with self._lock:
             self._stopped = True
             under_way = self._under_way
-        if self._loop is not None and self._timer is not None and self._loop.is_running():
-            self._loop.call_soon_threadsafe(self._timer.cancel)
+        if self._loop is not None and self._timer is not None:
+            with contextlib.suppress(RuntimeError):  # The thread has ended.
+                self._loop.call_soon_threadsafe(self._timer.cancel)
         if under_way is not None:
-            await asyncio.shield(asyncio.wrap_future(under_way))
+            await asyncio.wait([asyncio.wrap_future(under_way)])
         return self._version
 
     def _schedule(self, delay: float) -> None:
@@ -114,44 +136,61 @@ class Renewal:
         with self._lock:
             if self._stopped or self._lost:
                 return
-            self._under_way = asyncio.run_coroutine_threadsafe(self._renew(), self._loop)
+            self._under_way = Future()
+        self._task = self._loop.create_task(self._renew())
+        self._task.add_done_callback(self._end)
 
-    async def _renew(self) -> None:
+    def _end(self, task: asyncio.Task[float]) -> None:
+        with self._lock:
+            under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.set_result(None)
+        if not task.cancelled():
+            self._schedule(task.result())
+
+    async def _renew(self) -> float:
+        """Renew once, and tell after how many seconds to come again."""
         began = self._clock.now()
-        delay = self._ttl / 3
         try:
-            if await self._write():
-                self._began = began
-            else:
-                self._lose()
+            # A store that hangs must not keep a holder from stopping in time.
+            async with asyncio.timeout(self._left(began)):
+                if await self._write():
+                    self._began = began
+                    return self._ttl / 3
         except StateUnavailable as error:
-            delay = self._ttl / 20
-            logger.warning("A lease could not be renewed and is tried again: %s", error)
-            if self.fenced:
-                self._lose()
+            logger.warning("A lease could not be renewed: %s", error)
+            if not self.fenced:
+                return self._ttl / 20
+        except TimeoutError:
+            logger.warning("A lease could not be renewed in time; its turn is stopped.")
         except Exception:
             logger.exception("A lease could not be renewed; its turn is stopped.")
-            self._lose()
-        with self._lock:
-            self._under_way = None
-        self._schedule(delay)
+        self._lose()
+        return 0
 
     async def _write(self) -> bool:
-        head = self._head.next()
-        try:
-            self._version = await settled_put(self._store, self._name, encode_head(head), if_version=self._version)
-        except Lost:
-            return await self._adopt()
-        self._head = head
-        return True
+        while not self.fenced:
+            head = self._head.next()
+            try:
+                version = await settled_put(self._store, self._name, encode_head(head), if_version=self._version)
+            except Lost:
+                if not await self._adopt():
+                    return False
+            else:
+                self._head, self._version = head, version
+                return True
+        return False
 
     async def _adopt(self) -> bool:
-        """Take over the version of an own write whose answer was lost, if it is what stands there."""
+        """Go on from an earlier write of ours whose answer was lost, if it is what stands there.
+
+        It does not count as a renewal: others may have seen it long ago.
+        """
         found = await self._store.get(self._name)
         if found is None or found is UNCHANGED:
             return False
         head = decode_head(self._name, found[0], self._head.key)
-        if head.lease is None or self._head.lease is None or head.lease.token != self._head.lease.token:
+        if head.lease is None or head.lease != self._head.lease:
             return False
         self._head, self._version = head, found[1]
         return True

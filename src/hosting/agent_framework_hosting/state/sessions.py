@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import marshal
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,6 +32,8 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
     """
     document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
     try:
+        # JSON would take an enumeration or a subclass of text and give back something else: marshal refuses those.
+        marshal.dumps(document["session"])
         text = _encoder.encode(document)
     except (TypeError, ValueError) as error:
         path, kind = _find_bad(document["session"], "session") or ("session", str(error))
@@ -54,6 +58,8 @@ def decode_session(name: str, data: bytes, key: str) -> StoredSession:
         document = cast("dict[str, Any]", _decoder.decode(data))
         if document["format"] != FORMAT:
             check_format(name, data)
+        if document["key"] != key:
+            raise StateDamaged(name, f"The stored session in {name!r} belongs to another conversation. It was kept.")
         session = AgentSession.from_dict(document["session"])
         pending = cast("list[dict[str, Any]]", document["pending"])
     except StateDamaged:
@@ -90,10 +96,8 @@ def _find_bad(value: object, path: str) -> tuple[str, str] | None:
             if bad := _find_bad(item, f"{path}[{index}]"):
                 return bad
         return None
-    try:
-        json.dumps(value, allow_nan=False)
-    except TypeError:
+    if value is not None and type(value) not in (str, int, float, bool):
         return path, f"type {type(value).__name__}"
-    except ValueError:
+    if isinstance(value, float) and not math.isfinite(value):
         return path, f"the number {value!r}"
     return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from ..errors import TurnBusy, TurnRepeated
@@ -36,13 +38,14 @@ class TransientConversations:
         record = self._records.get(key)
         if record is None:
             record = self._records[check_key(key)] = Record(key)
+            record.users = 1
             self._forget()
         else:
             self._records.move_to_end(key)
-        record.users += 1
+            record.users += 1
         turn = TransientTurn(self, record, key, turn_id)
         try:
-            if record.lock.locked():
+            if record.users > 1:  # Also when the lock is free at the moment: whoever waited first gets it.
                 async with asyncio.timeout(self._limits.turn_timeout.total_seconds()):
                     await record.lock.acquire()
             else:
@@ -70,6 +73,7 @@ class TransientConversations:
         record = self._records.get(key)
         if record is None:
             raise LookupError("There is no such conversation to continue from.")
+        admit_size(0 if record.snapshot is None else len(record.snapshot), self._limits.session_bytes)
         return record.snapshot, record.checkpoint
 
     async def reset(self, key: str) -> None:
@@ -92,8 +96,8 @@ class TransientConversations:
         excess = len(self._records) - self._limits.memory_sessions
         if excess <= 0:
             return
-        unused = [key for key, record in self._records.items() if record.users == 0]
-        for key in unused[:excess]:
+        unused = (key for key, record in self._records.items() if record.users == 0)
+        for key in list(islice(unused, excess)):
             del self._records[key]
 
 
@@ -137,9 +141,10 @@ class TransientTurn:
         self._record = record
         self._ended = False
 
-    @property
+    @cached_property
     def id(self) -> str:
-        return self.given_id or random_id()
+        # Not the given id, which another process may use again: what it names may outlive this one.
+        return random_id()
 
     @property
     def path(self) -> str:

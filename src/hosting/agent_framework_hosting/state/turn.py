@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import StateDamaged, StateUnavailable, TurnConflict
 from .clock import Clock, Instant
-from .head import INLINE_BYTES, LOG_LENGTH, Head, Lease, Snapshot, decode_head, encode_head, random_id
+from .head import INLINE_BYTES, LOG_LENGTH, Head, Lease, Snapshot, decode_head, encode_head, log_entry, random_id
 from .renewal import Renewal, RenewalThread
 from .settle import settled_put
 from .store import ABSENT, UNCHANGED, Lost, StateStore, Version
@@ -21,11 +21,15 @@ from .store import ABSENT, UNCHANGED, Lost, StateStore, Version
 logger = logging.getLogger("agent_framework.hosting.state")
 
 T = TypeVar("T")
-_COMMIT_TRIES = 3
+_TRIES = 3
+_READ_PAUSES = (0.1, 0.3, 0.9, 2.0)
 
 
 async def shielded(work: Awaitable[T]) -> T:
-    """Finish `work` even if the caller is cancelled meanwhile; then be cancelled."""
+    """Finish `work` even if the caller is cancelled meanwhile; then be cancelled.
+
+    What `work` raises goes before the cancellation only in the log: the caller is not there to hear it.
+    """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -44,8 +48,10 @@ async def shielded(work: Awaitable[T]) -> T:
     return task.result()
 
 
-async def load_snapshot(store: StateStore, snapshot: Snapshot | None) -> bytes | None:
+async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged_too: bool = False) -> bytes | None:
     """Read a session as JSON, from the head or from its own document.
+
+    With `damaged_too` it is read as it is; None where it is missing.
 
     Raises:
         StateDamaged: The document is missing, or not the one that was written.
@@ -57,8 +63,10 @@ async def load_snapshot(store: StateStore, snapshot: Snapshot | None) -> bytes |
     name = snapshot.name
     found = await store.get(name)
     if found is None or found is UNCHANGED:
+        if damaged_too:
+            return None
         raise StateDamaged(name, f"The stored session {name!r} is missing. Restore it, or reset the conversation.")
-    if hashlib.sha256(found[0]).hexdigest() != snapshot.sha:
+    if not damaged_too and hashlib.sha256(found[0]).hexdigest() != snapshot.sha:
         raise StateDamaged(name, f"The stored session {name!r} is damaged. It was kept; restore it, or reset.")
     return found[0]
 
@@ -82,6 +90,7 @@ class Turn:
         self.key = key
         self.stored_key = key
         self.id = turn_id
+        self.entry = log_entry(turn_id)
         self.snapshot: bytes | None = None
         self.checkpoint = head.checkpoint if head is not None else None
         self.session = head.session if head is not None else key
@@ -94,6 +103,7 @@ class Turn:
         self._renewal: Renewal | None = None
         self._lease: Lease | None = None
         self._settled = False
+        self._ended = False
 
     @property
     def guarded(self) -> bool:
@@ -103,11 +113,14 @@ class Turn:
     def name(self) -> str:
         return f"k/{self.path}/head"
 
-    async def acquire(self, *, ttl: float, clock: Clock, thread: RenewalThread, attempt: int) -> None:
-        """Write the lease and, at the same time, read a large snapshot.
+    async def acquire(
+        self, *, ttl: float, clock: Clock, thread: RenewalThread, attempt: int, damaged_too: bool = False
+    ) -> None:
+        """Write the lease and, at the same time, read a large snapshot; `damaged_too` takes it as it is.
 
         Raises:
             Lost: Somebody else wrote first.
+            StateDamaged: The large snapshot cannot be read.
         """
         lease = Lease(random_id(), ttl, attempt)
         found = self._head
@@ -117,7 +130,9 @@ class Turn:
             else found.next(epoch=self.epoch, lease=lease)
         )
         began = clock.now()
-        reading = asyncio.ensure_future(load_snapshot(self.store, found.snapshot if found else None))
+        reading = asyncio.ensure_future(
+            load_snapshot(self.store, found.snapshot if found else None, damaged_too=damaged_too)
+        )
         try:
             await shielded(self._write_lease(head, clock, began, thread))
             self.snapshot = await reading
@@ -144,6 +159,7 @@ class Turn:
         if self._renewal is None:
             yield
             return
+        self.check()
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout(None)
 
@@ -169,28 +185,17 @@ class Turn:
 
     async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
         self.check()
-        self._settled = True
         await shielded(self._commit(snapshot, checkpoint))
 
     async def _commit(self, snapshot: bytes | None, checkpoint: str | None) -> None:
-        version = await self._renewal.stop() if self._renewal is not None else self._version
         head = await self._result(snapshot, checkpoint)
-        for _ in range(_COMMIT_TRIES):
-            try:
-                await self._put_head(head, version)
-                return
-            except Lost:
-                found = await self._read_head()
-                if found is not None and self.id in found[0].log:
-                    return
-                if found is None or self._lease is None or found[0].lease != self._lease:
-                    break
-                version = found[1]
-        raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
+        self._settled = True
+        if not await self._replace(head):
+            raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
 
     async def _result(self, snapshot: bytes | None, checkpoint: str | None) -> Head:
         before = self._head
-        log = (*(before.log if before is not None else ()), self.id)[-LOG_LENGTH:]
+        log = (*(before.log if before is not None else ()), self.entry)[-LOG_LENGTH:]
         generation, session = self.generation, self.session
         placed = await self._place(snapshot)
         if self.reset_requested:
@@ -217,17 +222,48 @@ class Turn:
         await settled_put(self.store, name, snapshot, if_version=ABSENT)
         return Snapshot(size=len(snapshot), name=name, sha=hashlib.sha256(snapshot).hexdigest())
 
-    async def _put_head(self, head: Head, version: Version | None) -> None:
-        expected = ABSENT if version is None else version
-        await settled_put(self.store, self.name, encode_head(head), if_version=expected)
+    async def _replace(self, head: Head) -> bool:
+        """Put a head in the place of this turn's lease; False if that was lost, and the head has left no trace.
+
+        Raises:
+            StateUnavailable: The store does not say what became of it.
+        """
+        data = encode_head(head)
+        version = await self._renewal.stop() if self._renewal is not None else self._version
+        for _ in range(_TRIES):
+            try:
+                await settled_put(self.store, self.name, data, if_version=ABSENT if version is None else version)
+            except Lost:
+                found = await self._read_head()
+            else:
+                return True
+            if found is None:
+                return False
+            if self.entry in found[0].log:
+                return True
+            if self._lease is None or found[0].lease != self._lease:
+                return False
+            version = found[1]  # Of a renewal whose answer was lost.
+        return False
 
     async def _read_head(self) -> tuple[Head, Version] | None:
+        for pause in _READ_PAUSES:
+            try:
+                return await self._find_head()
+            except StateUnavailable:
+                await asyncio.sleep(pause)
+        return await self._find_head()
+
+    async def _find_head(self) -> tuple[Head, Version] | None:
         found = await self.store.get(self.name)
         if found is None or found is UNCHANGED:
             return None
         return decode_head(self.name, found[0], self.key), found[1]
 
     async def end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         try:
             await self.release()
         finally:
@@ -240,12 +276,9 @@ class Turn:
             await shielded(self._release())
 
     async def _release(self) -> None:
-        assert self._renewal is not None and self._head is not None
-        version = await self._renewal.stop()
+        assert self._head is not None
         try:
-            await settled_put(self.store, self.name, encode_head(self._head.next(lease=None)), if_version=version)
-        except Lost:
-            pass  # Taken over, or deleted: nothing of ours is left to give back.
+            await self._replace(self._head.next(lease=None))
         except StateUnavailable as error:
             logger.warning("A lease could not be given back and will age out: %s", error)
 
@@ -253,4 +286,4 @@ class Turn:
 async def archive(store: StateStore, path: str, generation: str, epoch: int, snapshot: bytes | None) -> None:
     """Keep the session that a reset puts aside, under a name of its own."""
     if snapshot is not None:
-        await store.put(f"k/{path}/s/{generation}/{epoch:012}", snapshot)
+        await settled_put(store, f"k/{path}/s/{generation}/{epoch:012}", snapshot)
