@@ -100,7 +100,7 @@ def function_folder(source: str) -> Iterator[Path]:
 
 
 async def compare_calls(
-    sources: Mapping[str, str], *, path: str = PATH, calls: int = 400, block: int = 20
+    sources: Mapping[str, str], *, path: str = PATH, calls: int = 1000, block: int = 5
 ) -> dict[str, Figures]:
     """Time one-shot calls through host and worker, in blocks by turns, after one block of warm-up."""
     async with AsyncExitStack() as stack:

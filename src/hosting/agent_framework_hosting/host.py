@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agent_framework.hosting")
 
+_NO_CHECKPOINTS = "checkpoint_location is ignored: the target is an agent, which makes no checkpoints."
+
 
 class AgentFrameworkHost:
     """Makes one target and its channels into one Starlette app, with its conversations in `state_dir`.
@@ -72,7 +74,13 @@ class AgentFrameworkHost:
             memory_sessions=self._limits.memory_sessions,
             checkpoint_location=place,
         )
-        self._managed = place is not None or self._foreign is not None or self._state.checkpoints_durable
+        # Checkpoints beside the sessions are only a default: a workflow with a storage of its own keeps that.
+        only_sessions = isinstance(state_dir, Mapping) and "checkpoints" not in state_dir
+        self._managed = (
+            place is not None
+            or self._foreign is not None
+            or (self._state.checkpoints_durable and not only_sessions)
+        )
         self._check_target()
         self._turns = Turns(
             Conversations(self._state.sessions, self._limits)
@@ -90,7 +98,7 @@ class AgentFrameworkHost:
             return None, None
         known = self._source.known
         if known is not None and workflow_of(known) is None:
-            logger.warning("checkpoint_location is ignored: the target is an agent, which makes no checkpoints.")
+            logger.warning(_NO_CHECKPOINTS)
             return None, None
         if isinstance(state_dir, Mapping) and "checkpoints" in state_dir:
             logger.warning("checkpoint_location wins over state_dir['checkpoints'], which is not used.")

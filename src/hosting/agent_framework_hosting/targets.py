@@ -158,5 +158,6 @@ def check_workflow(workflow: Workflow, *, durable: bool, managed: bool) -> None:
     if managed and own_checkpoints(workflow) is not None:
         raise RuntimeError(
             "The workflow has a checkpoint storage of its own and the host manages one as well. Build the workflow "
-            "without checkpoint_storage, or leave out state_dir['checkpoints'] and checkpoint_location."
+            "without checkpoint_storage, or leave out checkpoint_location and name only sessions in state_dir: "
+            "state_dir={'sessions': …}."
         )

@@ -8,8 +8,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from ..errors import ConfigurationError, StateUnavailable
@@ -17,6 +16,9 @@ from .disk import NEW, NO_LINKS, Disk, open_folder, rename_new, reported
 from .files import STALE, TEMPORARY, NumberedFiles
 from .names import check_name, check_prefix
 from .store import Condition, Unknown, Version, _Marker  # pyright: ignore[reportPrivateUsage]
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -157,6 +159,8 @@ class DirectoryStore:
 @functools.cache
 def threads() -> ThreadPoolExecutor:
     """Threads of the stores' own: those of the event loop may all be busy with blocking tools."""
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(THREADS, thread_name_prefix="hosting-state")
 
 

@@ -6,18 +6,20 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
-from .directory import DirectoryStore
 from .memory import MemoryStore
 from .store import StateStore
+
+if TYPE_CHECKING:
+    from .directory import DirectoryStore
 
 Place = str | os.PathLike[str]
 
 LAYOUT = "v1"
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+URL = r"[A-Za-z][A-Za-z0-9+.-]+:/"
 OBJECT_STORES = {"s3", "az", "azure", "abfs", "abfss", "adl", "gs"}
 BLOB_HOST = ".blob.core.windows.net"
 
@@ -52,6 +54,10 @@ class StateLocations:
             ConfigurationError: A file system cannot do what conditional writes need.
             StateUnavailable: A place cannot be reached or written.
         """
+        if not (self.durable or self.checkpoints_durable):
+            return
+        from .directory import DirectoryStore
+
         for store in (self.sessions, self.checkpoints) if checkpoints else (self.sessions,):
             if isinstance(store, DirectoryStore):
                 await store.probe()
@@ -68,6 +74,8 @@ class Directory:
         return replace(self, path=os.path.join(self.path, segment))
 
     def store(self) -> DirectoryStore:
+        from .directory import DirectoryStore
+
         return DirectoryStore(os.path.join(self.path, LAYOUT), single_instance=self.single_instance)
 
 
@@ -136,7 +144,7 @@ def locate(place: Place, setting: str) -> Directory | None:
         raise ConfigurationError(f"{setting} is empty. Name a directory, or leave it out to keep state in memory.")
     if "\0" in text:
         raise ConfigurationError(f"{setting} holds a null character, which no path can.")
-    if URL.match(text) is None:
+    if re.match(URL, text) is None:
         path = os.path.expanduser(text)
         if path.startswith("~"):
             raise ConfigurationError(f"{setting} starts with ~, and no home directory is known: write the whole path.")
