@@ -27,7 +27,7 @@ from .table import Row, compared, reported
 MESSAGES = 200
 TURNS = 3
 ROUNDS = 100
-PLACE = Path(__file__).parents[1] / "build"
+PLACE = Path(__file__).parents[1] / ".state"
 
 
 def measure() -> list[Row]:

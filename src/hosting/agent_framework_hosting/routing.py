@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute, compile_path
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute, compile_path
 
 from .channels import Channel, ChannelContribution
 from .errors import ConfigurationError
@@ -52,10 +52,13 @@ def build_app(
     stop: Callback,
 ) -> Starlette:
     """Make the app: readiness first, then every channel's routes; its lifespan runs `start` and all callbacks."""
-    routes: list[BaseRoute] = [Route("/readiness", readiness, methods=["GET"])]
+    ready = Route("/readiness", readiness, methods=["GET"])
+    routes: list[BaseRoute] = []
     for channel, contribution in channels:
         routes += [place(route, channel.path, contribution.middleware) for route in contribution.routes]
         routes += [place(route, "", contribution.middleware) for route in contribution.root_routes]
+    # Readiness goes before every route that could answer in its place; otherwise last, as routes are tried in order.
+    routes.insert(0 if any(takes(route, "/readiness") for route in routes) else len(routes), ready)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -70,6 +73,12 @@ def build_app(
         await run_all(shutdown)
 
     return Starlette(debug=debug, routes=routes, middleware=list(middleware), lifespan=lifespan)
+
+
+def takes(route: BaseRoute, path: str) -> bool:
+    """Whether a placed route would answer a GET of `path`, or refuse its method."""
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return route.matches(scope)[0] is not Match.NONE
 
 
 async def run_all(callbacks: Sequence[Callback], *, reraise: bool = True) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
@@ -63,15 +63,14 @@ class StateLocations:
                 await store.probe()
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """A place on a file system, as an absolute path."""
 
     path: str
     single_instance: bool = False
 
     def below(self, segment: str) -> Directory:
-        return replace(self, path=os.path.join(self.path, segment))
+        return self._replace(path=os.path.join(self.path, segment))
 
     def store(self) -> DirectoryStore:
         from .directory import DirectoryStore

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..errors import StateDamaged, StateUnavailable, TurnConflict
+from ..errors import HostingError, StateDamaged, StateUnavailable, TurnConflict
 from .clock import Clock, Instant
 from .head import INLINE_BYTES, LOG_LENGTH, Head, Lease, Snapshot, decode_head, encode_head, log_entry, random_id
 from .renewal import Renewal, RenewalThread
@@ -279,7 +279,7 @@ class Turn:
         assert self._head is not None
         try:
             await self._replace(self._head.next(lease=None))
-        except StateUnavailable as error:
+        except HostingError as error:
             logger.warning("A lease could not be given back and will age out: %s", error)
 
 

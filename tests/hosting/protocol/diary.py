@@ -1,0 +1,110 @@
+"""Conversations whose history is a list of words, and the agent that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Content, ResponseStream
+
+from agent_framework_hosting import ChannelRequest, ChannelSession, HostLimits
+from agent_framework_hosting.context import HostContext
+from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.head import INLINE_BYTES
+from agent_framework_hosting.state.sessions import decode_session
+from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting.targets import TargetSource
+from agent_framework_hosting.turns import Turns
+
+LONG = HostLimits(turn_timeout=timedelta(seconds=30))
+SHORT = HostLimits(lease=timedelta(seconds=1), turn_timeout=timedelta(seconds=15))
+LARGE = INLINE_BYTES + 1000
+
+
+async def nothing(word: str) -> None:
+    return None
+
+
+class Diary:
+    """An agent that writes down what it hears and answers `<n>: <word>`.
+
+    It streams two updates; `between(word)` is awaited after the first. With `padding` its sessions are that large.
+    """
+
+    id = "diary"
+    name = "diary"
+    description = "Writes it down."
+
+    def __init__(self, between: Callable[[str], Awaitable[None]] = nothing, *, padding: int = 0) -> None:
+        self.between = between
+        self.padding = padding
+        self.heard: list[str] = []
+
+    def create_session(self, *, session_id: str | None = None) -> AgentSession:
+        return AgentSession(session_id=session_id)
+
+    def get_session(self, service_session_id: Any, *, session_id: str | None = None) -> AgentSession:
+        return AgentSession(session_id=session_id, service_session_id=service_session_id)
+
+    def run(
+        self, messages: Any = None, *, stream: bool = False, session: AgentSession | None = None, **options: Any
+    ) -> Any:
+        updates = ResponseStream(self.updates(messages, session), finalizer=AgentResponse.from_updates)
+        return updates if stream else updates.get_final_response()
+
+    async def updates(self, messages: Any, session: AgentSession | None) -> AsyncIterator[AgentResponseUpdate]:
+        word = messages[-1].text
+        self.heard.append(word)
+        diary: list[str] = []
+        if session is not None:
+            diary = session.state.setdefault("diary", [])
+            session.state["padding"] = "x" * self.padding
+        diary.append(word)
+        yield AgentResponseUpdate(contents=[Content.from_text(f"{len(diary)}:")], role="assistant", message_id="m")
+        await self.between(word)
+        yield AgentResponseUpdate(contents=[Content.from_text(f" {word}")], role="assistant", message_id="m")
+
+
+def request(key: str | None, word: str, *, turn: str | None = None, **session: Any) -> ChannelRequest:
+    return ChannelRequest(
+        channel="test",
+        operation="turn",
+        input=word,
+        session=ChannelSession(key, **session),
+        attributes={} if turn is None else {"idempotency_key": turn},
+    )
+
+
+@asynccontextmanager
+async def hosted(
+    store: StateStore, agent: Any, limits: HostLimits = LONG, **parts: Any
+) -> AsyncIterator[HostContext]:
+    """Serve an agent on a store as a host does; `parts` go to its `Conversations`."""
+    source = TargetSource(agent)
+    await source.start()
+    conversations = Conversations(store, limits, **parts)
+    turns = Turns(conversations)
+    turns.runner = await source.runner(None, wait=1)
+    try:
+        yield HostContext("test", source, turns, store, limits)
+    finally:
+        await conversations.close()
+
+
+async def say(context: HostContext, key: str, word: str, **how: Any) -> str:
+    """Take a turn and give the answer."""
+    return (await context.run(request(key, word, **how))).result.text
+
+
+async def read_diary(store: StateStore, key: str) -> list[str]:
+    """What is stored of a conversation."""
+    conversations = Conversations(store, LONG)
+    try:
+        snapshot, _ = await conversations.peek(key)
+    except LookupError:
+        return []
+    finally:
+        await conversations.close()
+    return [] if snapshot is None else decode_session(key, snapshot, key).session.state["diary"]
