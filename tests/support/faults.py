@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent_framework_hosting.state.clock import Instant
-
 from tests.support.stores import Fault, Operation
 
 PATIENCE = 30.0

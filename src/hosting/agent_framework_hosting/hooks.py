@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 
 async def apply_run_hook(
-    hook: ChannelRunHook | None, request: ChannelRequest, *, target: object, protocol_request: object
+    hook: ChannelRunHook, request: ChannelRequest, *, target: object, protocol_request: object
 ) -> ChannelRequest:
     """Let the operator change a request before its session is resolved.
 
     Raises:
         ConfigurationError: The hook returned something else than a request.
     """
-    if hook is None:
-        return request
     changed = cast("object", hook(request, target=target, protocol_request=protocol_request))
     if inspect.isawaitable(changed):
         changed = await changed
@@ -33,15 +31,13 @@ async def apply_run_hook(
 
 
 async def apply_response_hook(
-    hook: ChannelResponseHook | None, result: HostedRunResult[Any], *, request: ChannelRequest, channel_name: str
+    hook: ChannelResponseHook, result: HostedRunResult[Any], *, request: ChannelRequest, channel_name: str
 ) -> HostedRunResult[Any]:
     """Let the operator change a result; the turn is saved by then.
 
     Raises:
         ConfigurationError: The hook returned something else than a result.
     """
-    if hook is None:
-        return result
     changed = cast("object", hook(result, request=request, channel_name=channel_name))
     if inspect.isawaitable(changed):
         changed = await changed
@@ -53,15 +49,13 @@ async def apply_response_hook(
 
 
 async def apply_update_hook(
-    hook: ChannelStreamUpdateHook | None, update: AgentResponseUpdate
+    hook: ChannelStreamUpdateHook, update: AgentResponseUpdate
 ) -> AgentResponseUpdate | None:
     """Let the operator change or drop one streamed update.
 
     Raises:
         ConfigurationError: The hook returned something else than an update or None.
     """
-    if hook is None:
-        return update
     from agent_framework import AgentResponseUpdate
 
     changed = cast("object", hook(update))

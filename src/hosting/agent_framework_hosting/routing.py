@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -15,6 +16,9 @@ from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute, co
 
 from .channels import Channel, ChannelContribution
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -77,7 +81,7 @@ def build_app(
 
 def takes(route: BaseRoute, path: str) -> bool:
     """Whether a placed route would answer a GET of `path`, or refuse its method."""
-    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    scope: Scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
     return route.matches(scope)[0] is not Match.NONE
 
 

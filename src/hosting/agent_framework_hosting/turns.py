@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
-    from .running.run import Outcome, Run, Runner
+    from .running.run import Run, Runner
     from .state.holds import Hold, Holder
 
 _current: ContextVar[Hold | None] = ContextVar("hosting_turn", default=None)
@@ -58,7 +58,9 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> HostedRunResult[Any]:
-        request = await apply_run_hook(run_hook, request, target=self.runner.target, protocol_request=protocol_request)
+        target = self.runner.target
+        if run_hook is not None:
+            request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
         active = ActiveTurn(self, request, channel_name)
         try:
             run = await active.begin()
@@ -67,6 +69,8 @@ class Turns:
             await active.end(error)
             raise
         await active.end(None)
+        if response_hook is None:
+            return hosted
         return await apply_response_hook(response_hook, hosted, request=request, channel_name=channel_name)
 
     async def stream(
@@ -79,7 +83,9 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> TurnStream:
-        request = await apply_run_hook(run_hook, request, target=self.runner.target, protocol_request=protocol_request)
+        target = self.runner.target
+        if run_hook is not None:
+            request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
         active = ActiveTurn(self, request, channel_name)
         try:
             run = await active.begin()
@@ -110,6 +116,7 @@ class ActiveTurn:
         self._ended = False
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
+        self._fresh = session is not None and session.fresh
         self._record = start_turn(turns.tracer, channel_name, self._key, request.attributes)
 
     async def begin(self) -> Run:
@@ -147,18 +154,11 @@ class ActiveTurn:
         assert self._run is not None
         began = perf_counter()
         outcome = await self._run.outcome(result)
-        saved = await self._commit(outcome)
+        saved = self.turn is not None and (outcome.resumable or not self._fresh)
+        if saved and self.turn is not None:
+            await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
         self._record.store_time += perf_counter() - began
         return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
-
-    async def _commit(self, outcome: Outcome) -> bool:
-        session = self.request.session
-        if self.turn is None or session is None:
-            return False
-        if session.fresh and not outcome.resumable:
-            return False
-        await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
-        return True
 
     async def end(self, error: BaseException | None) -> None:
         """Give everything back; `error` is why, unless the turn was saved. Idempotent."""
@@ -207,6 +207,8 @@ class TurnStream:
             update = await self._pull()
             if update is _END:
                 raise StopAsyncIteration
+            if self._update_hook is None:
+                return update
             try:
                 changed = await apply_update_hook(self._update_hook, update)
             except BaseException as error:
@@ -251,9 +253,11 @@ class TurnStream:
             raise
         self._closed = True
         await self._active.end(None)
-        self.hosted = await apply_response_hook(
-            self._response_hook, hosted, request=self._active.request, channel_name=self._active.channel_name
-        )
+        if self._response_hook is not None:
+            hosted = await apply_response_hook(
+                self._response_hook, hosted, request=self._active.request, channel_name=self._active.channel_name
+            )
+        self.hosted = hosted
         return self.hosted.result
 
     async def aclose(self) -> None:

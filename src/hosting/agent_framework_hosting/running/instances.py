@@ -64,7 +64,10 @@ class SharedWorkflow:
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[Workflow]:
         async with line_up(self._lock, self._wait):
-            yield self.model
+            try:
+                yield self.model
+            finally:
+                await end_runs(self.model)
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
         return blank_checkpoint(workflow, self._states)
@@ -112,6 +115,7 @@ class WorkflowFactory:
                 yield workflow
             finally:
                 self._used.update(executors)
+                await end_runs(workflow)
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
         if self._used.isdisjoint(executors_of(workflow)):
@@ -144,14 +148,13 @@ def busy() -> TurnBusy:
     )
 
 
-def executors_of(workflow: Workflow) -> list[Executor]:
-    """Give all executors that a run reaches, also those of workflows inside the workflow."""
-    executors: list[Executor] = []
+def workflows_of(workflow: Workflow) -> list[Workflow]:
+    """Give a workflow and all that a run of it reaches inside."""
+    found = [workflow]
     for executor in workflow.executors.values():
-        executors.append(executor)
         if (inner := inner_workflow(executor)) is not None:
-            executors += executors_of(inner)
-    return executors
+            found += workflows_of(inner)
+    return found
 
 
 def inner_workflow(executor: Executor) -> Workflow | None:
@@ -162,6 +165,18 @@ def inner_workflow(executor: Executor) -> Workflow | None:
     if isinstance(executor, AgentExecutor) and isinstance(executor.agent, WorkflowAgent):
         return executor.agent.workflow
     return None
+
+
+def executors_of(workflow: Workflow) -> list[Executor]:
+    return [executor for part in workflows_of(workflow) for executor in part.executors.values()]
+
+
+async def end_runs(workflow: Workflow) -> None:
+    """End what still runs: closing the stream of a workflow agent leaves that to the garbage collector."""
+    for part in workflows_of(workflow):
+        active = part._active_run  # pyright: ignore[reportPrivateUsage]
+        if active is not None and (stream := active()) is not None:
+            await stream.close()
 
 
 async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
