@@ -33,16 +33,11 @@ def main(arguments: Sequence[str]) -> int:
         for row in found:
             print(f"  {'  '.join(cell for cell in row.cells if cell)}", flush=True)
         rows += found
-    document = "\n".join(
-        [
-            "# Results",
-            "",
-            f"{datetime.now(UTC):%Y-%m-%d}, {machine()}, load {load:.1f} before and {os.getloadavg()[0]:.1f} after, "
-            f"{time.monotonic() - began:.0f} s in all. Written by `make bench`; `README.md` says how it is measured.",
-            "",
-            markdown(rows),
-        ]
+    circumstances = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}, load {load:.1f} before and {os.getloadavg()[0]:.1f} after, "
+        f"{time.monotonic() - began:.0f} s in all. Written by `make bench`; `README.md` says how it is measured."
     )
+    document = f"# Results\n\n{circumstances}\n\n{markdown(rows)}"
     print(f"\n{document}", flush=True)
     if not options.figures:
         RESULTS.write_text(document)
@@ -54,14 +49,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("figures", nargs="*", choices=[[], *figures(sys.executable)], help="default: all")
+    names = [*figures(sys.executable)]
+    parser.add_argument("figures", nargs="*", metavar="figure", help=f"of {', '.join(names)}; default: all")
     parser.add_argument(
         "--functions-python",
         default=sys.executable,
         metavar="PATH",
         help="interpreter of the Functions worker: 3.13, with azure-functions-runtime and the FastAPI extension",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if unknown := sorted({*options.figures} - {*names}):
+        parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(names)}")
+    return options
 
 
 def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:

@@ -12,11 +12,13 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from agent_framework import AgentSession, FileSessionStore
+
 from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, ChannelSession
 from agent_framework_hosting.lifespan import Lifespan
 
@@ -26,7 +28,7 @@ from .table import Row, compared, reported
 
 MESSAGES = 200
 TURNS = 3
-ROUNDS = 100
+ROUNDS = 120
 PLACE = Path(__file__).parents[1] / ".state"
 
 
@@ -103,7 +105,7 @@ class BareProtocol:
 
     def __init__(self, folder: str, session: AgentSession) -> None:
         self.folder = f"{folder}/bare"
-        os.mkdir(self.folder)
+        Path(self.folder).mkdir()
         self.data = json.dumps(session.to_dict()).encode()
         self.document: dict[str, Any] = json.loads(self.data)
         self.number = 0
@@ -136,7 +138,8 @@ class FrameworkStore:
     """The framework's own store, for comparison: it neither flushes what it writes nor keeps writers apart."""
 
     def __init__(self, folder: str, session: AgentSession) -> None:
-        self.store = FileSessionStore(f"{folder}/framework")
+        with warnings.catch_warnings(action="ignore"):  # it is experimental
+            self.store = FileSessionStore(f"{folder}/framework")
         self.session = session
 
     async def turn(self) -> None:

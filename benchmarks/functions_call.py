@@ -1,7 +1,7 @@
 """Calls through the Functions worker library: our adapter against Microsoft's, with the same route.
 
-`inside` is the worker's own part, without the stand-in for the Functions host; a web extension cannot be called that way,
-since the host reaches it over HTTP.
+`inside` is the worker's own part, without the stand-in for the Functions host; a web extension cannot be called that
+way, since the host reaches it over HTTP.
 """
 
 from __future__ import annotations

@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from agent_framework_hosting import AgentFrameworkHost
-from agent_framework_hosting_aws_lambda import LambdaHandler
-from agent_framework_hosting_invocations import InvocationsChannel
 from mangum import Mangum
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting_aws_lambda import LambdaHandler
+from agent_framework_hosting_invocations import InvocationsChannel
 from tests.support.lambda_events import Event, HttpRequest, http_api
 
 from .measure import Block, Ratio, interleave, repeated
-from .stubs import ANSWER, FixedAgent
+from .stubs import ANSWER, FixedAgent, RememberingAgent
 from .table import Row, compared
 
 KEY = "benchmark-key-0123456789"
-CALLS = 50
+CALLS = 40
 ROUNDS = 150
 TURNS = logging.getLogger("agent_framework.hosting.turns")
 
@@ -32,9 +33,9 @@ TURNS = logging.getLogger("agent_framework.hosting.turns")
 def measure() -> list[Row]:
     context = SimpleNamespace(function_name="benchmark", aws_request_id="1", memory_limit_in_mb="512")
     bare = Mangum(bare_app(), lifespan="off")
-    ours = LambdaHandler(AgentFrameworkHost(FixedAgent(), channels=[InvocationsChannel(auth={"shop": KEY})]))
+    ours, remembering = hosted(FixedAgent()), hosted(RememberingAgent(2))
     known, new = event({"message": "Where is it?", "session_id": "order-42"}), event({"message": "Where is it?"})
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         handler = logging.StreamHandler(nowhere)
         handler.setFormatter(logging.Formatter("[%(levelname)s] %(asctime)s %(name)s %(message)s"))
         try:
@@ -43,18 +44,25 @@ def measure() -> list[Row]:
                     "bare": calling(bare, known, context),
                     "ours": calling(ours, known, context),
                     "new": calling(ours, new, context),
+                    "remembering": calling(remembering, known, context),
                     "logged": logged(calling(ours, known, context), handler),
                 },
                 rounds=ROUNDS,
             )
         finally:
             ours.close()
+            remembering.close()
     to = "Starlette JSON route"
     return [
         compared("warm Lambda call, memory state", Ratio.of(samples["ours"], samples["bare"]), to=to, target=1.4),
         compared("the same with one INFO line", Ratio.of(samples["logged"], samples["bare"]), to=to),
+        compared("the same with two messages in the session", Ratio.of(samples["remembering"], samples["bare"]), to=to),
         compared("the same without a session_id", Ratio.of(samples["new"], samples["bare"]), to=to),
     ]
+
+
+def hosted(agent: FixedAgent) -> LambdaHandler:
+    return LambdaHandler(AgentFrameworkHost(agent, channels=[InvocationsChannel(auth={"shop": KEY})]))
 
 
 def bare_app() -> Starlette:

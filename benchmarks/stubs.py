@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent_framework import AgentResponse, AgentSession, Message
+
 from agent_framework_hosting import ChannelContext, ChannelContribution
 
 ANSWER = "It is on its way and will be with you on Thursday."

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from agent_framework import AgentResponseUpdate, AgentSession, Content
+
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting_azure_functions import HostFunctionApp
 from agent_framework_hosting_invocations import InvocationsChannel

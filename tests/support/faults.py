@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent_framework_hosting.state.clock import Instant
-from tests.support.stores import Fault, Operation
+from tests.support.stores import Fault, Operation, lost_answer
 
 PATIENCE = 30.0
 
@@ -53,6 +53,11 @@ async def freeze_before(operation: Operation, apply: Callable[[], Awaitable[Any]
     """The process is stopped before it is applied; somebody has to continue it."""
     os.kill(os.getpid(), signal.SIGSTOP)
     return await apply()
+
+
+async def freeze_and_lose_answer(operation: Operation, apply: Callable[[], Awaitable[Any]]) -> Any:
+    """As `freeze_after`, and the connection is gone by then."""
+    return await lost_answer(operation, lambda: freeze_after(operation, apply))
 
 
 def then(first: Fault, second: Fault) -> Fault:

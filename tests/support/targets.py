@@ -232,7 +232,7 @@ class ChatMemory(Executor):
         if text.startswith("ask"):
             await ctx.request_info(Question(text), bool)
             return
-        said = [message.text for message in messages if message.role == "user"]
+        said = [message.text for message in messages if message.role == "user" and message.text]
         await ctx.yield_output(f"{'+'.join(self.heard)} & {'+'.join(said)}")
 
     @response_handler

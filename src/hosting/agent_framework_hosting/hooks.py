@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, HostingError
 from .requests import ChannelRequest, HostedRunResult
 
 if TYPE_CHECKING:
@@ -38,19 +38,21 @@ async def apply_response_hook(
     Raises:
         ConfigurationError: The hook returned something else than a result.
     """
-    changed = cast("object", hook(result, request=request, channel_name=channel_name))
-    if inspect.isawaitable(changed):
-        changed = await changed
-    if not isinstance(changed, HostedRunResult):
-        raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
+    try:
+        changed = cast("object", hook(result, request=request, channel_name=channel_name))
+        if inspect.isawaitable(changed):
+            changed = await changed
+        if not isinstance(changed, HostedRunResult):
+            raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
+    except HostingError as error:
+        error.started = True
+        raise
     hosted = cast("HostedRunResult[Any]", changed)
     hosted.saved = result.saved  # Not the hook's to decide.
     return hosted
 
 
-async def apply_update_hook(
-    hook: ChannelStreamUpdateHook, update: AgentResponseUpdate
-) -> AgentResponseUpdate | None:
+async def apply_update_hook(hook: ChannelStreamUpdateHook, update: AgentResponseUpdate) -> AgentResponseUpdate | None:
     """Let the operator change or drop one streamed update.
 
     Raises:

@@ -76,11 +76,8 @@ class AgentFrameworkHost:
         )
         # Checkpoints beside the sessions are only a default: a workflow with a storage of its own keeps that.
         only_sessions = isinstance(state_dir, Mapping) and "checkpoints" not in state_dir
-        self._managed = (
-            place is not None
-            or self._foreign is not None
-            or (self._state.checkpoints_durable and not only_sessions)
-        )
+        self._located = place is not None or self._foreign is not None
+        self._managed = self._located or (self._state.checkpoints_durable and not only_sessions)
         self._check_target()
         self._turns = Turns(
             Conversations(self._state.sessions, self._limits)
@@ -171,6 +168,8 @@ class AgentFrameworkHost:
     async def _start(self) -> None:
         await self._source.start()
         workflow = workflow_of(self._source.target)
+        if workflow is None and self._located:
+            logger.warning(_NO_CHECKPOINTS)
         self._check_target()
         await self._state.probe(checkpoints=workflow is not None)
         keeper = None if workflow is None else self._keeper(workflow)

@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -98,6 +98,22 @@ async def run_all(callbacks: Sequence[Callback], *, reraise: bool = True) -> Non
         raise first
 
 
+class RootMount(Mount):
+    """A mount that answers at its own path too, without a redirect to the one with a slash."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is Match.NONE and scope["type"] in ("http", "websocket"):
+            path: str = scope["path"] + "/"
+            match, child = super().matches({**scope, "path": path})
+            child = {**child, "path": path}
+        return match, child
+
+
+def is_root_mount(route: BaseRoute) -> TypeGuard[Mount]:
+    return isinstance(route, Mount) and not route.path
+
+
 def place(route: BaseRoute, prefix: str, middleware: Sequence[Middleware]) -> BaseRoute:
     """Give a copy of a route below `prefix`; a root route answers at the prefix itself, without a redirect.
 
@@ -106,7 +122,7 @@ def place(route: BaseRoute, prefix: str, middleware: Sequence[Middleware]) -> Ba
     """
     if not isinstance(route, (Route, WebSocketRoute, Mount)):
         raise ConfigurationError(f"A channel's routes are Route, WebSocketRoute or Mount, not {type(route).__name__}.")
-    placed = copy.copy(route)
+    placed = RootMount(prefix, route.app, name=route.name) if is_root_mount(route) else copy.copy(route)
     if isinstance(placed, Mount):
         placed.path = prefix + route.path.rstrip("/")
         placed.path_regex, placed.path_format, placed.param_convertors = compile_path(placed.path + "/{path:path}")

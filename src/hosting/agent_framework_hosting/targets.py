@@ -53,6 +53,7 @@ class TargetSource:
     """Resolves a target at start-up, enters what is an async context manager, and makes the runner for it."""
 
     def __init__(self, target: object) -> None:
+        refuse_functional(target)
         if callable(build := getattr(target, "build", None)) and not isinstance(target, type) and not is_agent(target):
             target = build()
         self._given = target
@@ -61,7 +62,7 @@ class TargetSource:
         if self._resolved is None and not callable(target):
             raise ConfigurationError(
                 f"{type(target).__name__} is no target. Give an agent, a Workflow, a builder with build(), or a "
-                "function that returns one; a functional workflow is served by its as_agent()."
+                "function that returns one."
             )
 
     @property
@@ -87,6 +88,7 @@ class TargetSource:
         """Call the factory, on the serving loop, and enter the target."""
         if self._resolved is None:
             made = await self._make()
+            refuse_functional(made)
             if not is_agent(made) and not is_workflow(made):
                 raise ConfigurationError(f"The factory returned {type(made).__name__}, which is no agent or workflow.")
             self._resolved = made
@@ -141,6 +143,19 @@ class TargetSource:
         from .running.workflows import WorkflowRunner
 
         return WorkflowRunner(shared, keeper)
+
+
+def refuse_functional(target: object) -> None:
+    """Refuse a functional workflow, in whatever form.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    if type(target).__module__ == "agent_framework._workflows._functional":
+        raise ConfigurationError(
+            "A functional workflow keeps what it is doing in one object, where conversations would meet. Serve a "
+            "workflow made with WorkflowBuilder, or an agent of your own whose run() builds one for each call."
+        )
 
 
 def check_workflow(workflow: Workflow, *, durable: bool, managed: bool) -> None:

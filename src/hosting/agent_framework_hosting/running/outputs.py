@@ -84,9 +84,9 @@ def converted(value: object, kind: Any) -> object:
     if kind is Any or (isinstance(kind, type) and isinstance(value, kind)):
         return value
     for name in ("model_validate", "from_dict"):
-        if isinstance(value, Mapping) and hasattr(kind, name):
-            return getattr(kind, name)(value)
-    return msgspec.convert(value, kind)
+        if isinstance(value, Mapping) and callable(make := getattr(kind, name, None)):
+            return make(value)
+    return msgspec.convert(value, cast("type[object]", kind))
 
 
 def schema(kind: type[Any]) -> Mapping[str, Any] | None:

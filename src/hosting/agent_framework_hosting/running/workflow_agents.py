@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from ..requests import ChannelRequest
 from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
 from ..state.sessions import encode_session
 from .agents import AgentRun, has_content, restore_session
-from .approvals import is_approval
 from .instances import SharedWorkflow
 from .messages import input_messages, origin
 from .run import Outcome
@@ -53,7 +52,9 @@ class WorkflowAgentRunner:
             workflow = await stack.enter_async_context(self._instances.use())
             checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
             run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
-            return WorkflowAgentRun(self.target, run, checkpoints, self._keeper, turn, stack, answering)
+            return WorkflowAgentRun(
+                self.target, run, messages if answering else [], checkpoints, self._keeper, turn, stack
+            )
         except BaseException:
             await stack.aclose()
             raise
@@ -62,14 +63,16 @@ class WorkflowAgentRunner:
 def _answers(request: ChannelRequest, stored: WorkflowCheckpoint | None) -> Message:
     responses = request.responses or {}
     values = response_values(responses, stored)
-    events = stored.pending_request_info_events if stored is not None else {}
-    contents = [
-        value
-        if is_approval(events[request_id].data) and isinstance(value, Content)
-        else Content.from_function_result(request_id, result=value)
-        for request_id, value in values.items()
-    ]
+    contents = [_answer(request_id, value) for request_id, value in values.items()]
     return Message("user", contents, additional_properties={"hosting": origin(request)})
+
+
+def _answer(request_id: str, value: object) -> Content:
+    if isinstance(value, Content):
+        return value
+    content = Content.from_function_result(request_id, result=value)
+    content.result = value  # It was made text, which the workflow refuses where it asked for something else.
+    return content
 
 
 class WorkflowAgentRun:
@@ -79,11 +82,11 @@ class WorkflowAgentRun:
         self,
         agent: WorkflowAgent,
         run: AgentRun,
+        answers: Sequence[Message],
         checkpoints: TurnCheckpoints,
         keeper: CheckpointKeeper,
         turn: Hold | None,
         stack: AsyncExitStack,
-        answering: bool,
     ) -> None:
         self._agent = agent
         self._run = run
@@ -91,7 +94,8 @@ class WorkflowAgentRun:
         self._keeper = keeper
         self._turn = turn
         self._stack = stack
-        self._held = _HeldHistory(agent, run.session) if answering and run.session is not None else None
+        self._answers = answers
+        self._held = _HeldHistory(agent, run.session) if answers and run.session is not None else None
         self.session: AgentSession | None = run.session
 
     async def once(self) -> AgentResponse:
@@ -126,6 +130,9 @@ class WorkflowAgentRun:
     def _give_back(self) -> None:
         if self._held is not None:
             self._held.give_back()
+        for content in (content for message in self._answers for content in message.contents):
+            if content.type == "function_result" and content.items:
+                content.result = "".join(item.text or "" for item in content.items)  # History is plain JSON.
 
 
 class _HeldHistory:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from agent_framework import CheckpointStorage, WorkflowCheckpoint
 
 
+# A request for list[str] is pickled with its type.
+_HARMLESS = frozenset({"types:GenericAlias"})
+
+
 class CheckpointKeeper(Protocol):
     """Where the checkpoint of a saved turn lives; its reference is what the conversation's head names."""
 
@@ -169,7 +173,7 @@ def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> Workf
         document = cast("dict[str, Any]", json.loads(data))
         if document["format"] != FORMAT:
             check_format(name, data)
-        value = decode_checkpoint_value(document["checkpoint"], allowed_types=None if trusted else frozenset[str]())
+        value = decode_checkpoint_value(document["checkpoint"], allowed_types=None if trusted else _HARMLESS)
         return WorkflowCheckpoint.from_dict(value)
     except StateDamaged:
         raise

@@ -90,7 +90,6 @@ class Turn:
         self.key = key
         self.stored_key = key
         self.id = turn_id
-        self.entry = log_entry(turn_id)
         self.snapshot: bytes | None = None
         self.checkpoint = head.checkpoint if head is not None else None
         self.session = head.session if head is not None else key
@@ -188,14 +187,15 @@ class Turn:
         await shielded(self._commit(snapshot, checkpoint))
 
     async def _commit(self, snapshot: bytes | None, checkpoint: str | None) -> None:
-        head = await self._result(snapshot, checkpoint)
+        entry = log_entry(self.id)
+        head = await self._result(snapshot, checkpoint, entry)
         self._settled = True
-        if not await self._replace(head):
+        if not await self._replace(head, entry):
             raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
 
-    async def _result(self, snapshot: bytes | None, checkpoint: str | None) -> Head:
+    async def _result(self, snapshot: bytes | None, checkpoint: str | None, entry: str) -> Head:
         before = self._head
-        log = (*(before.log if before is not None else ()), self.entry)[-LOG_LENGTH:]
+        log = (*(before.log if before is not None else ()), entry)[-LOG_LENGTH:]
         generation, session = self.generation, self.session
         placed = await self._place(snapshot)
         if self.reset_requested:
@@ -222,8 +222,10 @@ class Turn:
         await settled_put(self.store, name, snapshot, if_version=ABSENT)
         return Snapshot(size=len(snapshot), name=name, sha=hashlib.sha256(snapshot).hexdigest())
 
-    async def _replace(self, head: Head) -> bool:
+    async def _replace(self, head: Head, entry: str | None = None) -> bool:
         """Put a head in the place of this turn's lease; False if that was lost, and the head has left no trace.
+
+        `entry` is what the head adds to the log: there it is found when others went on since.
 
         Raises:
             StateUnavailable: The store does not say what became of it.
@@ -239,7 +241,7 @@ class Turn:
                 return True
             if found is None:
                 return False
-            if self.entry in found[0].log:
+            if entry in found[0].log:
                 return True
             if self._lease is None or found[0].lease != self._lease:
                 return False

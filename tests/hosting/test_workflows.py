@@ -1,0 +1,511 @@
+"""Workflows as targets: what goes in and comes out, what is pending, and where checkpoints go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+from agent_framework import (
+    Agent,
+    AgentExecutor,
+    Content,
+    Executor,
+    InMemoryCheckpointStorage,
+    Message,
+    WorkflowBuilder,
+    WorkflowContext,
+    WorkflowRunResult,
+    handler,
+    register_checkpoint_type,
+    response_handler,
+)
+from agent_framework_hosting import (
+    AgentFrameworkHost,
+    ConfigurationError,
+    HostedRunResult,
+    InvalidRequest,
+    StateDamaged,
+    StateUnavailable,
+)
+from pydantic import BaseModel
+
+from tests.support.channels import ProbeChannel, Served, serving, started
+from tests.support.targets import (
+    ChatMemory,
+    Memory,
+    Question,
+    ScriptedAgent,
+    ScriptedClient,
+    chat_workflow,
+    memory_builder,
+    memory_workflow,
+)
+
+register_checkpoint_type(Question)
+
+
+def outputs(hosted: HostedRunResult[Any]) -> list[Any]:
+    assert isinstance(hosted.result, WorkflowRunResult)
+    return hosted.result.get_outputs()
+
+
+class Echo(Executor):
+    """Yields what it gets, of any type."""
+
+    @handler
+    async def echo(self, value: dict | list | Message | str, ctx: WorkflowContext[Never, Any]) -> None:  # type: ignore[type-arg]
+        await ctx.yield_output(value)
+
+
+def echo() -> Any:
+    return WorkflowBuilder(name="echo", start_executor=Echo(id="echo")).build()
+
+
+@pytest.mark.parametrize("value", ["text", {"a": [1]}, [1, 2], Message("user", ["hi"])], ids=type)
+async def test_a_workflow_gets_its_input_as_it_is(value: Any) -> None:
+    async with serving(echo()) as served:
+        assert outputs(await served.ask("a", value)) == [value]
+
+
+@pytest.mark.parametrize("value", [None, 7, b"bytes"])
+async def test_input_that_no_handler_takes_is_refused(value: Any) -> None:
+    async with serving(echo()) as served:
+        with pytest.raises(InvalidRequest) as raised:
+            await served.ask("a", value)
+        assert raised.value.field == "message" and not raised.value.started
+
+
+async def test_options_are_refused() -> None:
+    for target in (echo(), chat_workflow().as_agent("chat")):
+        async with serving(target) as served:
+            with pytest.raises(InvalidRequest) as raised:
+                await served.ask("a", "x", options={"temperature": 1})
+            assert raised.value.field == "options"
+
+
+async def test_only_outputs_are_streamed_each_with_its_event() -> None:
+    async with serving(memory_workflow()) as served:
+        turn = await served.stream("a", "x")
+        updates = [update async for update in turn]
+        assert [update.text for update in updates] == ["so: ", "nothing+x & x"]
+        for update in updates:
+            assert update.raw_representation.type == "output"
+            assert update.raw_representation.data == update.text
+            assert (update.author_name, update.role) == ("memory", "assistant")
+        result = await turn.get_final_response()
+        assert isinstance(result, WorkflowRunResult)
+        assert result.get_outputs() == ["so: ", "nothing+x & x"]
+        assert "superstep_completed" in {event.type for event in result}
+
+
+async def test_updates_of_an_agent_keep_their_contents() -> None:
+    agent = Agent(client=ScriptedClient(lambda _: [Content.from_text("a"), Content.from_text("b")]), name="ab")
+    workflow = WorkflowBuilder(name="one", start_executor=AgentExecutor(agent)).build()
+    async with serving(workflow) as served:
+        turn = await served.stream("a", "x")
+        updates = [update async for update in turn]
+        assert [update.text for update in updates if update.text] == ["a", "b"]
+        assert {(update.author_name, update.response_id) for update in updates} == {("ab", "r")}
+        await turn
+
+
+class Choice(BaseModel):
+    size: int
+
+
+@dataclass
+class Plan:
+    steps: list[str]
+
+
+ANSWERS: dict[str, tuple[Any, Any, Any, Any]] = {
+    # type: JSON answer, what the workflow gets, an answer that does not fit
+    "bool": (bool, True, True, "yes"),
+    "str": (str, "x", "x", 7),
+    "int": (int, 0, 0, "0"),
+    "list": (list, [1], [1], "x"),
+    "list[str]": (list[str], ["a"], ["a"], [1]),
+    "dict[str, int]": (dict[str, int], {"a": 1}, {"a": 1}, {"a": "x"}),
+    "dataclass": (Plan, {"steps": ["a"]}, Plan(["a"]), {"steps": 1}),
+    "model": (Choice, {"size": 1}, Choice(size=1), {"size": "large"}),
+    "model for text": (Choice, {"size": 1}, Choice(size=1), "large"),
+}
+for kind in (Plan, Choice):
+    register_checkpoint_type(kind)
+
+
+def asking(kind: Any) -> Any:
+    class Asker(Executor):
+        @handler
+        async def ask(self, text: str, ctx: WorkflowContext[Never, Any]) -> None:
+            await ctx.request_info({"for": text}, kind)
+
+        async def answered(self, request: dict, answer: Any, ctx: WorkflowContext[Never, Any]) -> None:  # type: ignore[type-arg]
+            await ctx.yield_output(answer)
+
+        answered.__annotations__["answer"] = kind
+        answered = response_handler(answered)
+
+    return WorkflowBuilder(name="asker", start_executor=Asker(id="asker")).build()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers_become_what_the_workflow_asked_for(name: str, tmp_path: Path) -> None:
+    kind, given, gotten, wrong = ANSWERS[name]
+    async with serving(asking(kind), state_dir=tmp_path) as served:
+        (pending,) = (await served.ask("a", "x")).pending
+    assert (pending.kind, pending.data) == ("workflow_request", {"for": "x"})
+    json.dumps([pending.data, pending.response_schema])
+    async with serving(asking(kind), state_dir=tmp_path) as served:
+        with pytest.raises(InvalidRequest) as raised:
+            await served.answer("a", {pending.id: wrong})
+        assert raised.value.field == f"responses.{pending.id}" and not raised.value.started
+        hosted = await served.answer("a", {pending.id: given})
+        assert (outputs(hosted), hosted.pending) == ([gotten], [])
+
+
+async def test_in_memory_a_workflow_may_ask_for_a_union() -> None:
+    async with serving(asking(str | None)) as served:
+        (pending,) = (await served.ask("a", "x")).pending
+        with pytest.raises(InvalidRequest):
+            await served.answer("a", {pending.id: 7})
+        assert outputs(await served.answer("a", {pending.id: None})) == [None]
+
+
+@pytest.mark.parametrize("responses", [{}, {"nonsense": True}], ids=["none", "unknown"])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_answers_that_nobody_waits_for_are_refused(
+    responses: dict[str, Any], asked: bool, state_dir: Path | None
+) -> None:
+    async with serving(memory_workflow(), state_dir=state_dir) as served:
+        if asked:
+            await served.ask("a", "ask")
+        with pytest.raises(InvalidRequest) as raised:
+            await served.answer("a", responses)
+        assert raised.value.field in ("responses", "responses.nonsense")
+        with pytest.raises(InvalidRequest):
+            await served.ask(None, responses={"nonsense": True})
+
+
+async def test_a_message_may_come_while_a_question_is_open(state_dir: Path | None) -> None:
+    async with serving(memory_workflow(), state_dir=state_dir) as served:
+        (first,) = (await served.ask("a", "ask 1")).pending
+        hosted = await served.ask("a", "ask 2")
+        assert {request.data["about"] for request in hosted.pending} == {"ask 1", "ask 2"}
+        assert first in hosted.pending
+        hosted = await served.answer("a", {first.id: True})
+        assert [request.data["about"] for request in hosted.pending] == ["ask 2"]
+
+
+async def test_an_answer_counts_once(state_dir: Path | None) -> None:
+    async with serving(memory_workflow(), state_dir=state_dir) as served:
+        (pending,) = (await served.ask("a", "ask")).pending
+        await served.answer("a", {pending.id: True})
+        with pytest.raises(InvalidRequest):
+            await served.answer("a", {pending.id: True})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_workflow_agent_is_answered_by_another_host(tmp_path: Path, stream: bool) -> None:
+    async with serving(chat_workflow().as_agent("chat"), state_dir=tmp_path) as served:
+        (pending,) = (await served.ask("a", "ask me")).pending
+        assert pending.data == {"about": "ask me"}
+    async with serving(chat_workflow().as_agent("chat"), state_dir=tmp_path) as served:
+        if stream:
+            turn = await served.stream("a", responses={pending.id: False})
+            assert [update.text async for update in turn] == ["ask me? no, after ask me"]
+            await turn
+        else:
+            assert (await served.answer("a", {pending.id: False})).result.text == "ask me? no, after ask me"
+        assert (await served.ask("a", "on")).result.text == "ask me+on & ask me+on"
+
+
+async def test_a_workflow_agent_that_waits_takes_nothing_but_answers(state_dir: Path | None) -> None:
+    async with serving(chat_workflow().as_agent("chat"), state_dir=state_dir) as served:
+        (pending,) = (await served.ask("a", "ask")).pending
+        with pytest.raises(InvalidRequest) as raised:
+            await served.ask("a", "hello")
+        assert raised.value.field == "responses"
+        with pytest.raises(InvalidRequest):
+            await served.answer("a", {"other": True})
+        with pytest.raises(InvalidRequest) as raised:
+            await served.answer("a", {pending.id: "perhaps"})
+        assert raised.value.field == f"responses.{pending.id}"
+        answer = Message("user", [Content.from_function_result(pending.id, result=True)])
+        with pytest.raises(ValueError, match="mismatch"):
+            await served.ask("a", answer)  # A result in a message is text.
+        assert (await served.answer("a", {pending.id: True})).result.text == "ask? yes, after ask"
+
+
+class Broken(Memory):
+    """Fails to save from a given time on."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__()
+        self.good = good
+
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        self.good -= 1
+        if self.good < 0:
+            raise ValueError("cannot be saved")
+        return await super().on_checkpoint_save()
+
+
+class Unsavable(ChatMemory):
+    """Returns something that is no state, once it has heard something."""
+
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        return {"heard": []} if not self.heard else [*self.heard]  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("good", [1, 2, 3])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_state_that_cannot_be_saved_fails_the_turn(good: int, stream: bool, state_dir: Path | None) -> None:
+    """The first save is asked for at start-up, the next by the restore, then for the input and for the result."""
+    executor = Broken(good)
+    async with serving(memory_workflow(executor), state_dir=state_dir) as served:
+        with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
+            if stream:
+                await (await served.stream("a", "x"))
+            else:
+                await served.ask("a", "x")
+        executor.good = 100
+        assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+y & y"]
+
+
+async def test_a_workflow_agent_whose_state_cannot_be_saved_fails_the_turn(state_dir: Path | None) -> None:
+    async with serving(chat_workflow(Unsavable()).as_agent("chat"), state_dir=state_dir) as served:
+        with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
+            await served.ask("a", "x")
+
+
+class Unregistered:
+    """Nobody has told the framework about it."""
+
+
+class Hoarder(Memory):
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        return {"heard": self.heard, "more": Unregistered()}
+
+
+async def test_an_unregistered_type_fails_the_turn_that_made_it(tmp_path: Path) -> None:
+    async with serving(memory_workflow(Hoarder()), state_dir=tmp_path) as served:
+        with pytest.raises(ConfigurationError, match="register_checkpoint_type"):
+            await served.ask("a", "x")
+
+
+async def test_in_memory_types_need_no_registration() -> None:
+    async with serving(memory_workflow(Hoarder())) as served:
+        await served.ask("a", "x")
+        assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+x+y & x+y"]
+
+
+class Unpicklable(Memory):
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        return {"heard": self.heard, "more": NOT_PICKLABLE}
+
+    async def on_checkpoint_restore(self, state: dict[str, Any]) -> None:
+        self.heard = list(state["heard"])
+
+
+class NotPicklable:
+    def __deepcopy__(self, memo: object) -> NotPicklable:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("no pickle")
+
+
+NOT_PICKLABLE = NotPicklable()
+
+
+async def test_state_that_cannot_be_encoded_fails_the_turn(state_dir: Path | None) -> None:
+    async with serving(memory_workflow(Unpicklable()), state_dir=state_dir) as served:
+        with pytest.raises(ConfigurationError, match="cannot be stored: no pickle"):
+            await served.ask("a", "x")
+
+
+async def test_an_unnamed_workflow_cannot_be_stored(tmp_path: Path) -> None:
+    for how in ({"state_dir": tmp_path}, {"checkpoint_location": tmp_path}):
+        with pytest.raises(ConfigurationError, match=r"WorkflowBuilder\(name="):
+            AgentFrameworkHost(memory_workflow(name=None), channels=[], **how)
+        host = AgentFrameworkHost(lambda: memory_workflow(name=None), channels=[ProbeChannel()], **how)
+        with pytest.raises(ConfigurationError, match=r"WorkflowBuilder\(name="):
+            async with started(host):
+                pass
+
+
+async def test_an_unnamed_workflow_is_welcome_in_memory() -> None:
+    async with serving(memory_workflow(name=None)) as served:
+        await served.ask("a", "x")
+        assert outputs(await served.ask("a", "y"))[-1] == "nothing+x+y & x+y"
+
+
+@pytest.mark.parametrize("wrap", [lambda workflow: workflow, lambda workflow: workflow.as_agent("a")])
+def test_two_checkpoint_storages_are_refused(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
+    def target() -> Any:
+        return wrap(
+            WorkflowBuilder(
+                name="chat", start_executor=ChatMemory(), checkpoint_storage=InMemoryCheckpointStorage()
+            ).build()
+        )
+
+    for how in (
+        {"state_dir": tmp_path},
+        {"state_dir": {"checkpoints": tmp_path}},
+        {"checkpoint_location": tmp_path},
+        {"checkpoint_location": InMemoryCheckpointStorage()},
+    ):
+        with pytest.raises(RuntimeError, match="checkpoint storage of its own"):
+            AgentFrameworkHost(target(), channels=[], **how)
+    AgentFrameworkHost(target(), channels=[], state_dir={"sessions": tmp_path})
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+async def test_a_workflow_keeps_checkpoints_in_a_storage_of_its_own(sessions: bool, tmp_path: Path) -> None:
+    storage = InMemoryCheckpointStorage()
+    how: dict[str, Any] = {"state_dir": {"sessions": tmp_path}} if sessions else {}
+    async with serving(memory_workflow(checkpoint_storage=storage), **how) as served:
+        await served.ask("a", "a1")
+        await served.ask("b", "b1")
+        assert outputs(await served.ask("a", "a2"))[-1] == "nothing+a1+a2 & a1+a2"
+    assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 3
+    if sessions:
+        async with serving(memory_workflow(checkpoint_storage=storage), **how) as served:
+            assert outputs(await served.ask("a", "a3"))[-1] == "nothing+a1+a2+a3 & a1+a2+a3"
+
+
+async def test_checkpoints_go_to_the_given_storage(tmp_path: Path) -> None:
+    storage = InMemoryCheckpointStorage()
+    for text, heard in (("1", "1"), ("2", "1+2")):
+        async with serving(
+            memory_workflow(), state_dir={"sessions": tmp_path}, checkpoint_location=storage
+        ) as served:
+            assert outputs(await served.ask("a", text))[-1] == f"nothing+{heard} & {heard}"
+    assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 2
+
+
+class AwayStorage(InMemoryCheckpointStorage):
+    async def save(self, checkpoint: Any) -> str:
+        raise OSError("no storage")
+
+
+async def test_a_given_storage_that_fails_fails_the_turn() -> None:
+    async with serving(memory_workflow(), checkpoint_location=AwayStorage()) as served:
+        with pytest.raises(StateUnavailable, match="no storage"):
+            await served.ask("a", "x")
+
+
+async def test_a_checkpoint_that_a_given_storage_lost_is_damage() -> None:
+    storage = InMemoryCheckpointStorage()
+    async with serving(memory_workflow(), checkpoint_location=storage) as served:
+        await served.ask("a", "x")
+        for name in await storage.list_checkpoint_ids(workflow_name="memory"):
+            await storage.delete(name)
+        with pytest.raises(StateDamaged, match="reset the conversation"):
+            await served.ask("a", "y")
+        await served.context.reset_session("a")
+        assert outputs(await served.ask("a", "z"))[-1] == "nothing+z & z"
+
+
+@pytest.mark.parametrize("url", [False, True])
+async def test_checkpoint_location_wins_over_state_dir(
+    url: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "here"
+    host = AgentFrameworkHost(
+        memory_workflow(),
+        channels=[ProbeChannel()],
+        state_dir={"sessions": tmp_path / "sessions", "checkpoints": tmp_path / "not-here"},
+        checkpoint_location=place.as_uri() if url else place,
+    )
+    assert "checkpoint_location wins over state_dir['checkpoints']" in caplog.text
+    channel = host.channels[0][0]
+    assert isinstance(channel, ProbeChannel)
+    async with started(host):
+        await Served(host, channel.context).ask("a", "x")
+    assert [*place.rglob("c/*")] and not (tmp_path / "not-here").exists()
+
+
+@pytest.mark.parametrize("factory", [False, True])
+async def test_checkpoint_location_is_ignored_for_an_agent(
+    factory: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = ScriptedAgent()
+    for location in (tmp_path / "here", InMemoryCheckpointStorage()):
+        caplog.clear()
+        async with serving((lambda: agent) if factory else agent, checkpoint_location=location) as served:
+            assert (await served.ask("a", "x")).result.text == "1: x"
+        assert "checkpoint_location is ignored" in caplog.text
+    assert not (tmp_path / "here").exists()
+
+
+async def test_stored_checkpoints_without_sessions_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(memory_workflow(), state_dir={"checkpoints": tmp_path}):
+        assert "Only checkpoints are stored" in caplog.text
+
+
+def changed_workflow() -> Any:
+    start = Memory()
+    return memory_builder(start).add_edge(start, Echo(id="echo")).build()
+
+
+async def test_a_checkpoint_of_another_graph_is_kept_and_said_to_be_so(tmp_path: Path) -> None:
+    async with serving(memory_workflow(), state_dir=tmp_path) as served:
+        await served.ask("a", "x")
+    async with serving(changed_workflow(), state_dir=tmp_path) as served:
+        with pytest.raises(StateDamaged, match="graph has changed.*reset the conversation"):
+            await served.ask("a", "y")
+        assert outputs(await served.ask("b", "y"))[-1] == "nothing+y & y"
+    async with serving(memory_workflow(), state_dir=tmp_path) as served:
+        assert outputs(await served.ask("a", "y"))[-1] == "nothing+x+y & x+y"
+
+
+async def test_a_reset_makes_a_workflow_forget(state_dir: Path | None) -> None:
+    async with serving(memory_workflow(), state_dir=state_dir) as served:
+        (pending,) = (await served.ask("a", "ask")).pending
+        await served.host.reset_session("a")
+        with pytest.raises(InvalidRequest):
+            await served.answer("a", {pending.id: True})
+        assert outputs(await served.ask("a", "x"))[-1] == "nothing+x & x"
+
+
+async def test_a_workflow_may_be_reset_from_within_its_turn(state_dir: Path | None) -> None:
+    class Resetter(Memory):
+        async def work(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
+            await super().work(text, ctx)
+            if text == "reset":
+                await served.host.reset_session("a")
+
+    async with serving(memory_workflow(Resetter()), state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        assert outputs(await served.ask("a", "reset"))[-1] == "nothing+x+reset & x+reset"
+        assert outputs(await served.ask("a", "y"))[-1] == "nothing+y & y"
+
+
+async def test_restoring_says_nothing_about_questions_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with serving(memory_workflow()) as served:
+            await served.ask("a", "ask")
+            await served.ask("b", "x")
+    assert "still pending" not in caplog.text
+
+
+async def test_many_turns_of_many_conversations_keep_their_order(state_dir: Path | None) -> None:
+    async with serving(memory_workflow, state_dir=state_dir) as served:
+
+        async def talk(key: str) -> list[str]:
+            return [outputs(await served.ask(key, f"{key}{number}"))[-1] for number in range(4)]
+
+        replies = await asyncio.gather(*map(talk, "abcd"))
+    for key, said in zip("abcd", replies, strict=True):
+        heard = "+".join(f"{key}{number}" for number in range(4))
+        assert said[-1] == f"nothing+{heard} & {heard}"
