@@ -43,7 +43,6 @@ class TransientConversations:
         else:
             self._records.move_to_end(key)
             record.users += 1
-        turn = TransientTurn(self, record, key, turn_id)
         try:
             if record.users > 1:  # Also when the lock is free at the moment: whoever waited first gets it.
                 async with asyncio.timeout(self._limits.turn_timeout.total_seconds()):
@@ -55,12 +54,13 @@ class TransientConversations:
             if isinstance(error, TimeoutError):
                 raise TurnBusy.of_conversation() from None
             raise
+        turn = TransientTurn(self, record, turn_id)
         try:
             if not to_reset:
                 if turn_id is not None and turn_id in record.log:
                     raise TurnRepeated.of_request()
-                admit_size(0 if record.snapshot is None else len(record.snapshot), self._limits.session_bytes)
-            turn.open()
+                if record.snapshot is not None:
+                    admit_size(len(record.snapshot), self._limits.session_bytes)
             if parent is not None:
                 turn.snapshot, turn.checkpoint = await self.peek(parent)
                 turn.stored_key = parent
@@ -89,7 +89,7 @@ class TransientConversations:
 
     def leave(self, record: Record) -> None:
         record.users -= 1
-        if record.users == 0 and record.empty:
+        if record.users == 0 and not record.kept:
             self._records.pop(record.key, None)
 
     def _forget(self) -> None:
@@ -102,9 +102,9 @@ class TransientConversations:
 
 
 class Record:
-    """One conversation."""
+    """One conversation; `kept` once a turn was saved in it."""
 
-    __slots__ = ("checkpoint", "generation", "key", "lock", "log", "session", "snapshot", "users")
+    __slots__ = ("checkpoint", "generation", "kept", "key", "lock", "log", "session", "snapshot", "users")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -115,10 +115,7 @@ class Record:
         self.log: tuple[str, ...] = ()
         self.lock = asyncio.Lock()
         self.users = 0
-
-    @property
-    def empty(self) -> bool:
-        return self.snapshot is None and self.checkpoint is None and not self.log and self.generation == "0"
+        self.kept = False
 
 
 class TransientTurn:
@@ -128,14 +125,11 @@ class TransientTurn:
     epoch = 0
     name = "memory"
 
-    def __init__(self, conversations: TransientConversations, record: Record, key: str, turn_id: str | None) -> None:
-        self.key = key
-        self.stored_key = key
+    def __init__(self, conversations: TransientConversations, record: Record, turn_id: str | None) -> None:
+        self.key = self.stored_key = record.key
         self.given_id = turn_id
-        self.snapshot: bytes | None = None
-        self.checkpoint: str | None = None
-        self.session = key
-        self.generation = "0"
+        self.snapshot, self.checkpoint = record.snapshot, record.checkpoint
+        self.session, self.generation = record.session, record.generation
         self.reset_requested = False
         self._conversations = conversations
         self._record = record
@@ -150,11 +144,6 @@ class TransientTurn:
     def path(self) -> str:
         return conversation_path(self.key)
 
-    def open(self) -> None:
-        record = self._record
-        self.snapshot, self.checkpoint = record.snapshot, record.checkpoint
-        self.session, self.generation = record.session, record.generation
-
     def check(self) -> None:
         return None
 
@@ -163,6 +152,7 @@ class TransientTurn:
 
     async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
         record = self._record
+        record.kept = True
         record.snapshot, record.checkpoint = snapshot, checkpoint
         if self.given_id is not None:
             record.log = (*record.log, self.given_id)[-LOG_LENGTH:]

@@ -1,0 +1,221 @@
+"""Streams: reading, finishing, and going away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Message
+from agent_framework_hosting import ConfigurationError, HostedRunResult
+
+from tests.support.channels import serving
+from tests.support.targets import ScriptedAgent, text_update
+
+
+class Steps:
+    """Agents that stop half-way: `wait…` until `gate`, `fail…` by raising."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def updates(self, messages: list[Message], session: AgentSession | None) -> AsyncIterator[AgentResponseUpdate]:
+        text = messages[-1].text
+        turn = 1
+        if session is not None:
+            turn = session.state["turns"] = session.state.get("turns", 0) + 1
+        try:
+            yield text_update(f"{turn}: ")
+            if text.startswith("wait"):
+                self.waiting.set()
+                await self.gate.wait()
+            if text.startswith("fail"):
+                raise ValueError("half-way")
+            yield text_update(text)
+        finally:
+            self.ended.set()
+
+
+class OwnStream(ScriptedAgent):
+    """The usual: a `ResponseStream`."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def updates(self, messages: list[Message], session: AgentSession | None) -> Any:
+        return self.steps.updates(messages, session)
+
+
+class BareGenerator(OwnStream):
+    """Gives an async generator."""
+
+    def run(self, messages: Any = None, *, stream: bool = False, session: Any = None, options: Any = None) -> Any:
+        if stream:
+            return self.steps.updates(messages, session)
+        return super().run(messages, session=session)
+
+
+class Coroutine(OwnStream):
+    """Gives a coroutine of a stream."""
+
+    async def run(self, messages: Any = None, *, stream: bool = False, session: Any = None, options: Any = None) -> Any:
+        running = super().run(messages, stream=stream, session=session)
+        return running if stream else await running
+
+
+class CoroutineOfGenerator(BareGenerator):
+    async def run(self, messages: Any = None, *, stream: bool = False, session: Any = None, options: Any = None) -> Any:
+        running = super().run(messages, stream=stream, session=session)
+        return running if stream else await running
+
+
+@pytest.fixture(params=[OwnStream, BareGenerator, Coroutine, CoroutineOfGenerator])
+def agent(request: pytest.FixtureRequest) -> OwnStream:
+    return request.param(Steps())
+
+
+async def test_a_stream_gives_updates_and_then_the_response(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "x")
+        assert turn.session is not None and turn.session.session_id == "a"
+        assert [update.text async for update in turn] == ["1: ", "x"]
+        response = await turn.get_final_response()
+        assert isinstance(response, AgentResponse) and response.text == "1: x"
+        assert turn.hosted is not None and (turn.hosted.result, turn.hosted.saved) == (response, True)
+        assert (await served.ask("a", "y")).result.text == "2: y"
+
+
+async def test_a_stream_may_be_awaited_unread_half_read_and_again(agent: OwnStream) -> None:
+    async with serving(agent) as served:
+        unread = await served.stream("a", "x")
+        assert (await unread).text == "1: x"
+        half = await served.stream("a", "y")
+        assert (await anext(aiter(half))).text == "2: "
+        response = await half
+        assert response.text == "2: y"
+        assert await half is await half.get_final_response() is response
+
+
+async def test_a_stream_is_read_once(agent: OwnStream) -> None:
+    async with serving(agent) as served:
+        turn = await served.stream("a", "x")
+        assert [update.text async for update in turn] == ["1: ", "x"]
+        assert [update.text async for update in turn] == []
+        assert (await turn).text == "1: x"
+        assert [update.text async for update in turn] == []
+
+
+async def test_the_turn_is_saved_when_the_response_is_given_and_not_before(
+    agent: OwnStream, state_dir: Path | None
+) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        async with aclosing(await served.stream("a", "x")) as turn:
+            async for _ in turn:
+                pass
+        assert (await served.ask("a", "y")).result.text == "1: y"
+        turn = await served.stream("a", "z")
+        await turn
+        # The lease is free: nobody has closed the stream.
+        async with asyncio.timeout(5):
+            assert (await served.ask("a", "y")).result.text == "3: y"
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_closing_ends_the_run_and_leaves_no_trace(agent: OwnStream, read: bool, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        agent.steps.ended.clear()
+        turn = await served.stream("a", "y")
+        if read:
+            assert (await anext(aiter(turn))).text == "2: "
+        await turn.aclose()
+        await turn.aclose()
+        assert agent.steps.ended.is_set() is read
+        assert [update.text async for update in turn] == []
+        with pytest.raises(ConfigurationError, match="closed before"):
+            await turn
+        assert (await served.ask("a", "z")).result.text == "2: z"
+
+
+async def test_cancelling_the_reader_ends_the_run_and_leaves_no_trace(agent: OwnStream, state_dir: Path | None) -> None:
+    async def read() -> None:
+        async with aclosing(await served.stream("a", "wait")) as turn:
+            async for _ in turn:
+                pass
+
+    async with serving(agent, state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        agent.steps.ended.clear()
+        reader = asyncio.create_task(read())
+        await agent.steps.waiting.wait()
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert agent.steps.ended.is_set()
+        assert (await served.ask("a", "z")).result.text == "2: z"
+
+
+async def test_cancelling_a_one_shot_run_leaves_no_trace(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        agent.steps.ended.clear()
+        turn = asyncio.create_task(served.ask("a", "wait"))
+        await agent.steps.waiting.wait()
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        assert agent.steps.ended.is_set()
+        assert (await served.ask("a", "z")).result.text == "2: z"
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_an_error_half_way_reaches_the_reader_and_leaves_no_trace(
+    agent: OwnStream, awaited: bool, state_dir: Path | None
+) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        turn = await served.stream("a", "fail")
+        seen: list[str] = []
+        with pytest.raises(ValueError, match="half-way"):
+            if awaited:
+                await turn
+            async for update in turn:
+                seen.append(update.text)
+        assert seen == ([] if awaited else ["2: "])
+        with pytest.raises(ConfigurationError, match="closed before"):
+            await turn
+        await turn.aclose()
+        assert (await served.ask("a", "z")).result.text == "2: z"
+
+
+async def test_closing_after_the_end_changes_nothing(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "x")
+        response = await turn
+        await turn.aclose()
+        assert await turn is response
+        assert (await served.ask("a", "y")).result.text == "2: y"
+
+
+async def test_streams_of_one_conversation_wait_for_each_other(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        first = await served.stream("a", "x")
+        second = asyncio.create_task(served.stream("a", "y"))
+        other = await served.stream("b", "z")
+        assert (await other).text == "1: z"
+        assert not second.done()
+        await first
+        assert (await (await second)).text == "2: y"
+
+
+async def test_a_stream_outside_a_conversation_is_only_a_stream(agent: OwnStream) -> None:
+    async with serving(agent) as served:
+        turn = await served.stream(None, "x")
+        assert ((await turn).text, turn.session) == ("1: x", None)
+        assert isinstance(turn.hosted, HostedRunResult) and not turn.hosted.saved
