@@ -13,11 +13,11 @@ from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting.lifespan import ASGIApp, Lifespan
 
 from .events import KINDS, refuse
-from .outcome import Outcome
+from .exchange import Exchange
 from .termination import Termination
 
 if TYPE_CHECKING:
-    from mangum.types import LambdaContext, LambdaEvent
+    from mangum.types import ASGI, LambdaContext, LambdaEvent
     from mangum.types import LambdaHandler as EventKind
 
     class Host(Protocol):
@@ -50,15 +50,14 @@ class LambdaHandler:
         if in_event_loop():
             raise RuntimeError("Construct LambdaHandler at module level: it runs start-up on an event loop of its own.")
         host.check_exposure("AWS Lambda")
-        app = host.app
-        self._lifespan = Lifespan(app)
-        self._outcome = Outcome(app, self._lifespan.state)
+        self._app = host.app
+        self._lifespan = Lifespan(self._app)
         self._process = os.getpid()
         self._runner = asyncio.Runner()
-        # This also makes it the thread's current loop, where Mangum looks for one.
         self._loop = self._runner.get_loop()
+        # Mangum knows the kinds of events; the exchange with the app is ours.
         self._mangum = Mangum(
-            self._outcome,
+            cast("ASGI", self._app),
             lifespan="off",
             api_gateway_base_path=f"/{base_path.strip('/')}",
             custom_handlers=cast("list[type[EventKind]]", KINDS),
@@ -89,9 +88,10 @@ class LambdaHandler:
             refuse(event)
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
-        result = self._mangum(event, context)
-        self._outcome.settle()
-        return result
+        request = self._mangum.infer(event, context)
+        exchange = Exchange(request.scope, request.body, self._lifespan.state)
+        self._loop.run_until_complete(exchange.run(self._app))
+        return request(exchange.response())
 
     def _terminate(self) -> None:
         # Within the 500 ms that SIGTERM leaves; not in the middle of an invocation, nor in a fork.

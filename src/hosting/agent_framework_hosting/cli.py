@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="serve a host over HTTP")
     serve.add_argument("host", metavar="module:host", help="where the AgentFrameworkHost is, e.g. app:host")
     serve.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: %(default)s)")
+    serve.add_argument("--port", type=port, default=8000, help="port, 0 for a free one (default: %(default)s)")
     serve.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
@@ -33,6 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def port(text: str) -> int:
+    if not 0 <= int(text) <= 65_535:
+        raise ValueError
+    return int(text)
 
 
 def load(path: str) -> AgentFrameworkHost:
@@ -55,7 +61,9 @@ def load(path: str) -> AgentFrameworkHost:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
         raise ConfigurationError(f"There is no module {module_name!r} here or on the Python path.") from None
-    host = getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        raise ConfigurationError(f"There is no {attribute!r} in the module {module_name!r}.")
+    host = getattr(module, attribute)
     if not isinstance(host, AgentFrameworkHost):
         raise ConfigurationError(f"{module_name}.{attribute} is {type(host).__name__}, not an AgentFrameworkHost.")
     return host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -42,11 +43,10 @@ def serve(host: AgentFrameworkHost, *, bind: str, port: int, workers: int, confi
         address = listener.getsockname()
         host.bind_address = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
         settings = Config.from_mapping({"accesslog": None, "errorlog": "-", **config})
-        settings.bind = [f"fd://{listener.fileno()}"]
         if workers == 1:
-            run_worker(host, settings)
+            run_worker(host, settings, listener)
         else:
-            run_workers(host, settings, workers)
+            run_workers(host, settings, listener, workers)
 
 
 def check_workers(host: AgentFrameworkHost, workers: int) -> None:
@@ -84,21 +84,32 @@ def listen(bind: str, port: int) -> socket.socket:
     return socket.create_server((bind, port), family=family, backlog=100)
 
 
-def run_worker(host: AgentFrameworkHost, settings: Config) -> None:
+def run_worker(host: AgentFrameworkHost, settings: Config, listener: socket.socket) -> None:
+    """Serve in this process until a signal.
+
+    Raises:
+        Exception: What start-up or shutdown raised.
+    """
     from hypercorn import asyncio as server
+    from hypercorn.utils import LifespanFailureError
 
     show_log()
-    asyncio.run(server.serve(cast("Any", host.app), settings))  # pyright: ignore[reportUnknownMemberType]
+    settings.bind = [f"fd://{os.dup(listener.fileno())}"]  # Hypercorn closes what it is given.
+    try:
+        asyncio.run(server.serve(cast("Any", host.app), settings))  # pyright: ignore[reportUnknownMemberType]
+    except LifespanFailureError as error:
+        # Starlette was handling the app's own exception when it reported the failure.
+        raise error.__context__ or error from None
 
 
-def run_workers(host: AgentFrameworkHost, settings: Config, count: int) -> None:
+def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.socket, count: int) -> None:
     """Run worker processes on one socket until a signal, or until one of them ends."""
     import multiprocessing
     from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("fork")
     processes: list[BaseProcess] = [
-        context.Process(target=run_worker, args=(host, settings), name=f"hosting-worker-{number}")
+        context.Process(target=run_worker, args=(host, settings, listener), name=f"hosting-worker-{number}")
         for number in range(count)
     ]
 
