@@ -45,7 +45,7 @@ async def test_routes_are_mounted_below_the_channels_path(path: str) -> None:
     at = path.replace("{tenant}", "acme")
     params: dict[str, str] = {"tenant": "acme"} if "tenant" in path else {}
     assert await get(app, at) == (200, f"{at} {params}")
-    assert await get(app, f"{at}/deep/x") == (200, f"{at}/deep/x {({**params, 'part': 'x'})}")
+    assert await get(app, f"{at}/deep/x") == (200, f"{at}/deep/x { ({**params, 'part': 'x'}) }")
     assert await get(app, f"{at}/sub/leaf") == (200, f"{at}/sub/leaf {params}")
     assert (await get(app, "/"))[0] == 404
 
@@ -101,7 +101,7 @@ async def test_websocket_routes_are_mounted_too(path: str, at: str) -> None:
     params: dict[str, str] = {"tenant": "acme"} if "tenant" in path else {}
     assert await websocket_texts(app, at) == [f"{at} {params}"]
     below = f"{at.rstrip('/')}/x/1"
-    assert await websocket_texts(app, below) == [f"{below} {({**params, 'y': '1'})}"]
+    assert await websocket_texts(app, below) == [f"{below} { ({**params, 'y': '1'}) }"]
 
 
 async def test_root_routes_live_beside_the_path() -> None:

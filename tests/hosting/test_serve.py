@@ -96,9 +96,7 @@ def test_the_command_says_what_it_cannot_serve(
     assert told.out == "" and told.err.startswith("af-hosting: ") and said in told.err
 
 
-def test_an_import_that_fails_inside_the_module_is_not_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_that_fails_inside_the_module_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needy_host.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -106,7 +104,9 @@ def test_an_import_that_fails_inside_the_module_is_not_hidden(
         main(["serve", "needy_host:host"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["serve", "m:h", "--port", "x"], ["serve", "m:h", "--port", "70000"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["serve"], ["serve", "m:h", "--port", "x"], ["serve", "m:h", "--port", "70000"]]
+)
 def test_wrong_arguments_get_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

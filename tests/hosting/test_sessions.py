@@ -296,7 +296,11 @@ async def test_a_reset_waits_for_a_turn(state_dir: Path | None) -> None:
 
 @pytest.mark.parametrize(
     "request_of",
-    [{"session": None}, {"session": ChannelSession(None)}, {"session": ChannelSession("a"), "session_mode": "disabled"}],
+    [
+        {"session": None},
+        {"session": ChannelSession(None)},
+        {"session": ChannelSession("a"), "session_mode": "disabled"},
+    ],
     ids=["no session", "no key", "disabled"],
 )
 async def test_outside_a_conversation_nothing_is_kept(request_of: dict[str, Any], state_dir: Path | None) -> None:

@@ -24,7 +24,9 @@ class Steps:
         self.waiting = asyncio.Event()
         self.ended = asyncio.Event()
 
-    async def updates(self, messages: list[Message], session: AgentSession | None) -> AsyncIterator[AgentResponseUpdate]:
+    async def updates(
+        self, messages: list[Message], session: AgentSession | None
+    ) -> AsyncIterator[AgentResponseUpdate]:
         text = messages[-1].text
         turn = 1
         if session is not None:

@@ -310,8 +310,6 @@ async def test_agents_in_a_workflow_have_a_session_for_each_conversation(state_d
                 assert await say(served, key, key + turn) == said
 
 
-
-
 class Relay(Executor):
     """Passes a text on, and yields what comes back."""
 

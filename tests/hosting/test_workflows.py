@@ -384,9 +384,7 @@ async def test_a_workflow_keeps_checkpoints_in_a_storage_of_its_own(sessions: bo
 async def test_checkpoints_go_to_the_given_storage(tmp_path: Path) -> None:
     storage = InMemoryCheckpointStorage()
     for text, heard in (("1", "1"), ("2", "1+2")):
-        async with serving(
-            memory_workflow(), state_dir={"sessions": tmp_path}, checkpoint_location=storage
-        ) as served:
+        async with serving(memory_workflow(), state_dir={"sessions": tmp_path}, checkpoint_location=storage) as served:
             assert outputs(await served.ask("a", text))[-1] == f"nothing+{heard} & {heard}"
     assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 2
 

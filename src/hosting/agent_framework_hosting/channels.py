@@ -130,7 +130,7 @@ class ChannelContext(Protocol):
             SessionTooLarge: The conversation is too large to be continued.
             StateUnavailable: The store did not answer.
             StateDamaged: A stored document cannot be read.
-            Exception: What the target or a hook raised; its `__notes__` say whether the target had started.
+            Exception: What the target or a hook raised. A `HostingError` says in `started` whether the target had.
         """
         ...
 

@@ -150,6 +150,8 @@ class AgentFrameworkHost:
     def check_exposure(self, where: str) -> None:
         """Refuse to be reachable from outside while a channel is open to everybody, or in debug mode.
 
+        State that ends with the process is allowed there, with a warning.
+
         Raises:
             ConfigurationError: Names the channel and the setting that is missing.
         """
@@ -157,8 +159,14 @@ class AgentFrameworkHost:
             raise ConfigurationError(f"debug=True shows callers the code that failed; it is refused on {where}.")
         for channel in self.open_channels():
             raise ConfigurationError(
-                f"Channel {channel.name!r} is open to everybody; on {where} that is refused. Give it auth=…, or "
+                f"Channel {channel.name!r} is open to everybody; that is refused on {where}. Give it auth=…, or "
                 "allow_anonymous=True if everybody may use it."
+            )
+        if not self._state.durable:
+            logger.warning(
+                "Conversations are kept in memory: on %s each process has its own, and forgets them when it ends. Give "
+                "state_dir a place that outlives it.",
+                where,
             )
 
     def open_channels(self) -> list[Channel]:

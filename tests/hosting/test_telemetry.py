@@ -1,0 +1,116 @@
+"""One line and one span for each turn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_framework import AgentSession, Message
+from agent_framework_hosting import InvalidRequest
+from agent_framework_hosting.keys import conversation_path
+
+from tests.support import traced_turns
+from tests.support.channels import serving
+from tests.support.targets import ScriptedAgent
+
+LINE = re.compile(r"turn channel=(\S+) key=(\S+) duration_ms=\d+\.\d store_ms=\d+\.\d outcome=(\S+)")
+KEY = "user-4711-secret"
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    found = [
+        LINE.fullmatch(record.getMessage())
+        for record in caplog.records
+        if record.name == "agent_framework.hosting.turns"
+    ]
+    assert all(found)
+    return [(match[1], match[2], match[3]) for match in found if match is not None]
+
+
+async def act(messages: list[Message], session: AgentSession | None) -> str:
+    if messages[-1].text == "fail":
+        raise ValueError("no answer")
+    if messages[-1].text == "wait":
+        await asyncio.Event().wait()
+    return "done"
+
+
+async def test_a_turn_leaves_one_line_with_a_hashed_key_and_its_outcome(
+    caplog: pytest.LogCaptureFixture, state_dir: Path | None
+) -> None:
+    with caplog.at_level(logging.INFO, "agent_framework.hosting.turns"):
+        async with serving(ScriptedAgent(act), state_dir=state_dir) as served:
+            await served.ask(KEY, "x")
+            await (await served.stream(KEY, "x", hooks={"channel_name": "other"}))
+            await served.ask(None, "x")
+            with pytest.raises(ValueError, match="no answer"):
+                await served.ask(KEY, "fail")
+            turn = await served.stream(KEY, "fail")
+            with pytest.raises(ValueError, match="no answer"):
+                await turn
+            with pytest.raises(InvalidRequest):
+                await served.ask(KEY, 7)
+            turn = await served.stream(KEY, "x")
+            await turn.aclose()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await served.ask(KEY, "wait")
+    hashed = conversation_path(KEY)[3:15]
+    assert lines(caplog) == [
+        ("probe", hashed, "saved"),
+        ("other", hashed, "saved"),
+        ("probe", "-", "saved"),
+        ("probe", hashed, "ValueError"),
+        ("probe", hashed, "ValueError"),
+        ("probe", hashed, "InvalidRequest"),
+        ("probe", hashed, "closed"),
+        ("probe", hashed, "cancelled"),
+    ]
+    assert KEY not in caplog.text
+
+
+@pytest.fixture(scope="module")
+def spans() -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", traced_turns.__name__]
+    root = Path(traced_turns.__file__).parents[2]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(ran.stdout)
+
+
+def turns(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [span for span in spans if span["name"] == "hosting.turn"]
+
+
+def test_every_turn_is_a_span_that_ends_once_with_its_outcome(spans: list[dict[str, Any]]) -> None:
+    assert [span["ended"] for span in spans] == [1] * len(spans)
+    hashed = conversation_path("a")[3:15]
+    assert [span["attributes"] for span in turns(spans)] == [
+        {"hosting.channel": "probe", "hosting.key": key, "hosting.outcome": outcome}
+        for key, outcome in [
+            (hashed, "saved"),
+            ("-", "saved"),
+            (hashed, "saved"),
+            (hashed, "closed"),
+            (hashed, "ValueError"),
+            (hashed, "ValueError"),
+        ]
+    ]
+    assert [span["exceptions"] for span in turns(spans)][-2:] == [["ValueError('no answer')"]] * 2
+
+
+def test_a_span_continues_the_callers_trace(spans: list[dict[str, Any]]) -> None:
+    _, trace_id, parent_id, _ = traced_turns.TRACEPARENT.split("-")
+    continued = [span for span in turns(spans) if span["parent"] is not None]
+    assert [(span["trace"], span["parent"]) for span in continued] == [(trace_id, parent_id)] * 2
+
+
+def test_what_the_agent_records_is_below_its_turn(spans: list[dict[str, Any]]) -> None:
+    agents = [span for span in spans if span["name"] == "agent"]
+    assert [span["parent"] for span in agents] == [span["id"] for span in turns(spans)[:3]]
