@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_framework_hosting import AgentFrameworkHost, ChannelContribution, ConfigurationError, Provisioning
-from agent_framework_hosting.lifespan import Lifespan, LifespanFailed
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -18,8 +16,10 @@ from starlette.routing import Host, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from agent_framework_hosting import AgentFrameworkHost, ChannelContribution, ConfigurationError, Provisioning
+from agent_framework_hosting.lifespan import Lifespan, LifespanFailed
 from tests.support.asgi import call
-from tests.support.channels import ProbeChannel, request_of, serving, started
+from tests.support.channels import ProbeChannel, request_of, serving, started, until
 from tests.support.targets import ScriptedAgent, memory_workflow
 
 
@@ -271,8 +271,7 @@ async def test_concurrent_starts_are_one() -> None:
 
     lifespan = Lifespan(host_of(ProbeChannel(on_startup=[wait], on_shutdown=[step(events, "ended")])).app)
     starts = [asyncio.create_task(lifespan.start()) for _ in range(5)]
-    while not events:
-        await asyncio.sleep(0)
+    await until(lambda: bool(events))
     starts[0].cancel()
     await asyncio.wait([starts[0]])
     assert not any(start.done() for start in starts[1:])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from agent_framework import Agent, Content, Message, tool
-from agent_framework_hosting import HostedRunResult, InvalidRequest
 
+from agent_framework_hosting import HostedRunResult, InvalidRequest
 from tests.support.channels import Served, serving
 from tests.support.targets import ScriptedClient, recall
 

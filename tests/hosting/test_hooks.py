@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from agent_framework import AgentResponseUpdate
+
 from agent_framework_hosting import (
     ChannelRequest,
     ChannelSession,
@@ -17,7 +18,6 @@ from agent_framework_hosting import (
     HostedRunResult,
     InvalidRequest,
 )
-
 from tests.support.channels import Served, serving
 from tests.support.targets import ScriptedAgent, memory_workflow, text_update
 
@@ -36,10 +36,7 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["once", "stream"]
 
 
 async def run(served: Served, stream: bool, key: str, text: str, **hooks: Any) -> Any:
-    if not stream:
-        return (await served.ask(key, text, hooks=hooks)).result
-    turn = await served.stream(key, text, hooks=hooks)
-    return await turn
+    return await served.finish(key, text, stream=stream, hooks=hooks)
 
 
 @BOTH
@@ -108,14 +105,14 @@ async def test_a_response_hook_changes_the_result_after_it_was_saved(
     seen: list[Any] = []
 
     def hook(hosted: HostedRunResult[Any], **context: Any) -> HostedRunResult[Any]:
-        seen.append((hosted.saved, hosted.session.state, context["channel_name"], context["request"].input))
+        seen.append((hosted.saved, context["channel_name"], context["request"].input))
         return hosted.replace(result=hosted.result.text.upper())
 
     async with serving(ScriptedAgent(), state_dir=state_dir) as served:
         assert await run(served, stream, "a", "x", response_hook=wrap(hook)) == "1: X"
         await run(served, stream, "a", "x", response_hook=wrap(hook), channel_name="other")
     assert [entry[0] for entry in seen] == [True, True]
-    assert [entry[2:] for entry in seen] == [("probe", "x"), ("other", "x")]
+    assert [entry[1:] for entry in seen] == [("probe", "x"), ("other", "x")]
 
 
 @STREAM
@@ -154,7 +151,7 @@ async def test_a_stream_update_hook_changes_and_drops_updates_but_not_the_final_
 
 async def test_a_stream_update_hook_sees_the_outputs_of_a_workflow() -> None:
     def hook(update: AgentResponseUpdate) -> AgentResponseUpdate | None:
-        return update if update.raw_representation.data != "so: " else None
+        return update if update.text != "so: " else None
 
     async with serving(memory_workflow()) as served:
         turn = await served.stream("a", "x", hooks={"stream_update_hook": hook})

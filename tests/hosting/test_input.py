@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from agent_framework import Agent, AgentResponse, Content, Message
-from agent_framework_hosting import ChannelIdentity, InvalidRequest
 
+from agent_framework_hosting import ChannelIdentity, InvalidRequest
 from tests.support.channels import serving
 from tests.support.targets import ManagedAgent, ScriptedAgent, ScriptedClient
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
 from agent_framework_hosting import (
     ISOLATION_HEADER_CHAT,
     ISOLATION_HEADER_USER,
@@ -14,11 +19,6 @@ from agent_framework_hosting import (
     reset_current_isolation_keys,
     set_current_isolation_keys,
 )
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp
-
 from tests.support.asgi import call
 from tests.support.channels import ProbeChannel, started
 from tests.support.targets import ScriptedAgent

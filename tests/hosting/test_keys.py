@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from agent_framework_hosting import InvalidRequest, isolation_key
-from agent_framework_hosting.keys import check_key, conversation_path
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agent_framework_hosting import InvalidRequest, isolation_key
+from agent_framework_hosting.keys import check_key, conversation_path
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 TRICKY = st.sampled_from(["", "%", ":", "::", "%3A", "a:b", "a%3Ab", "%25", "/", "None", "\0", "é", "e\u0301"])

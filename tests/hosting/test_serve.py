@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from agent_framework_hosting.cli import main
 from agent_framework_hosting.serve import is_loopback
-
 from tests.support import served_app
 from tests.support.channels import ProbeChannel
 from tests.support.targets import ScriptedAgent
@@ -41,7 +41,7 @@ def test_without_hypercorn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "", "192.0.2.7", "example.org"])
 def test_an_open_channel_is_refused_on_what_others_can_reach(bind: str) -> None:
-    with pytest.raises(ConfigurationError, match="'probe' is open.*auth=.*allow_anonymous=True"):
+    with pytest.raises(ConfigurationError, match=r"'probe' is open.*auth=.*allow_anonymous=True"):
         host_of(authenticated=False).serve(host=bind, port=0)
 
 

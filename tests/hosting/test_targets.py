@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import pytest
 from agent_framework import Workflow, workflow
-from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from tests.support.channels import ProbeChannel, serving, started
 from tests.support.targets import (
     Counted,

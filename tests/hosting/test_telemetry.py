@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from agent_framework import AgentSession, Message
+
 from agent_framework_hosting import InvalidRequest
 from agent_framework_hosting.keys import conversation_path
-
 from tests.support import traced_turns
 from tests.support.channels import serving
 from tests.support.targets import ScriptedAgent

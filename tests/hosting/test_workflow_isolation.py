@@ -23,12 +23,11 @@ from agent_framework import (
     handler,
     register_checkpoint_type,
 )
-from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, HostLimits, TurnBusy
 
-from tests.support.channels import ProbeChannel, Served, serving, started
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, HostLimits, TurnBusy
+from tests.support.channels import PATIENCE, ProbeChannel, Served, serving, started, until
 from tests.support.targets import (
     ChatMemory,
-    Counted,
     ForgetfulMemory,
     Memory,
     Question,
@@ -40,7 +39,6 @@ from tests.support.targets import (
 
 register_checkpoint_type(Question)
 
-PATIENCE = 10.0
 SHORT = HostLimits(lease=timedelta(milliseconds=100), turn_timeout=timedelta(milliseconds=2200))
 
 
@@ -126,14 +124,11 @@ async def test_a_failed_turn_leaves_no_trace(target: Any, state_dir: Path | None
 @pytest.mark.parametrize("target", ["workflow", "factory with one executor", "factory with a pool"], indirect=True)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_cancelled_turn_leaves_no_trace(target: Any, state_dir: Path | None, stream: bool) -> None:
-    def waiting(executor: Memory) -> bool:
-        return executor.waiting.is_set()
-
-    executors = executors_seen(target)
+    executors = ExecutorsSeen(target)
     async with serving(executors.target, state_dir=state_dir) as served:
         await say(served, "a", "a1")
         turn = asyncio.create_task(say(served, "a", "wait", stream=stream))
-        await executors.until(waiting)
+        await executors.until_waiting()
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await turn
@@ -144,7 +139,7 @@ async def test_a_cancelled_turn_leaves_no_trace(target: Any, state_dir: Path | N
 
 @pytest.mark.parametrize("target", TARGETS, indirect=True)
 async def test_an_abandoned_stream_leaves_no_trace(target: Any, state_dir: Path | None) -> None:
-    executors = executors_seen(target)
+    executors = ExecutorsSeen(target)
     async with serving(executors.target, state_dir=state_dir) as served:
         await say(served, "a", "a1")
         turn = await served.stream("a", "wait")
@@ -197,14 +192,8 @@ class ExecutorsSeen:
                 self.all.append(executor)
         return workflow
 
-    async def until(self, condition: Callable[[Memory], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not any(map(condition, self.all)):
-                await asyncio.sleep(0)
-
-
-def executors_seen(target: Any) -> ExecutorsSeen:
-    return ExecutorsSeen(target)
+    async def until_waiting(self, count: int = 1) -> None:
+        await until(lambda: sum(executor.waiting.is_set() for executor in self.all) >= count)
 
 
 @asynccontextmanager
@@ -220,34 +209,32 @@ async def two_waiting(served: Served, executors: ExecutorsSeen) -> AsyncIterator
 
 @pytest.mark.parametrize("target", ["workflow", "builder", "factory with one executor"], indirect=True)
 async def test_turns_on_shared_executors_run_one_at_a_time(target: Any) -> None:
-    executors = executors_seen(target)
+    executors = ExecutorsSeen(target)
     async with serving(executors.target) as served:
         async with two_waiting(served, executors):
-            await executors.until(lambda executor: executor.waiting.is_set())
+            await executors.until_waiting()
         assert [executor.most_running for executor in executors.all] == [1]
 
 
 async def test_a_factory_runs_conversations_side_by_side() -> None:
-    executors = executors_seen(memory_workflow)
+    executors = ExecutorsSeen(memory_workflow)
     async with serving(executors.target) as served, two_waiting(served, executors):
-        async with asyncio.timeout(PATIENCE):
-            while sum(executor.running for executor in executors.all) < 2:
-                await asyncio.sleep(0)
+        await executors.until_waiting(2)
+        assert sum(executor.running for executor in executors.all) == 2
 
 
 async def test_a_pool_runs_side_by_side_what_it_does_not_share() -> None:
-    executors = executors_seen(pool_of_two())
+    executors = ExecutorsSeen(pool_of_two())
     async with serving(executors.target) as served, two_waiting(served, executors):
-        async with asyncio.timeout(PATIENCE):
-            while sum(executor.running for executor in executors.all) < 2:
-                await asyncio.sleep(0)
+        await executors.until_waiting(2)
+        assert sum(executor.running for executor in executors.all) == 2
 
 
 @pytest.mark.parametrize("target", ["workflow", "factory with one executor"], indirect=True)
 async def test_waiting_for_a_shared_workflow_ends(target: Any) -> None:
-    executors = executors_seen(target)
+    executors = ExecutorsSeen(target)
     async with serving(executors.target, limits=SHORT) as served, two_waiting(served, executors) as turns:
-        await executors.until(lambda executor: executor.waiting.is_set())
+        await executors.until_waiting()
         done, _ = await asyncio.wait(turns, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(TurnBusy, match="factory"):
             await done.pop()
@@ -423,7 +410,7 @@ class BrokenAtFirst(Memory):
 
 async def test_a_workflow_whose_first_state_cannot_be_saved_does_not_start() -> None:
     host = AgentFrameworkHost(memory_workflow(BrokenAtFirst("broken")), channels=[ProbeChannel()])
-    with pytest.raises(ConfigurationError, match="'broken' cannot be restored.*nothing to save yet"):
+    with pytest.raises(ConfigurationError, match=r"'broken' cannot be restored.*nothing to save yet"):
         async with started(host):
             pass
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, cast
 
 import pytest
 from agent_framework import (
@@ -20,11 +20,14 @@ from agent_framework import (
     Message,
     WorkflowBuilder,
     WorkflowContext,
+    WorkflowEvent,
     WorkflowRunResult,
     handler,
     register_checkpoint_type,
     response_handler,
 )
+from pydantic import BaseModel
+
 from agent_framework_hosting import (
     AgentFrameworkHost,
     ConfigurationError,
@@ -33,8 +36,6 @@ from agent_framework_hosting import (
     StateDamaged,
     StateUnavailable,
 )
-from pydantic import BaseModel
-
 from tests.support.channels import ProbeChannel, Served, serving, started
 from tests.support.targets import (
     ChatMemory,
@@ -95,8 +96,8 @@ async def test_only_outputs_are_streamed_each_with_its_event() -> None:
         updates = [update async for update in turn]
         assert [update.text for update in updates] == ["so: ", "nothing+x & x"]
         for update in updates:
-            assert update.raw_representation.type == "output"
-            assert update.raw_representation.data == update.text
+            event = cast("WorkflowEvent", update.raw_representation)
+            assert (event.type, event.data) == ("output", update.text)
             assert (update.author_name, update.role) == ("memory", "assistant")
         result = await turn.get_final_response()
         assert isinstance(result, WorkflowRunResult)
@@ -146,11 +147,9 @@ def asking(kind: Any) -> Any:
         async def ask(self, text: str, ctx: WorkflowContext[Never, Any]) -> None:
             await ctx.request_info({"for": text}, kind)
 
-        async def answered(self, request: dict, answer: Any, ctx: WorkflowContext[Never, Any]) -> None:  # type: ignore[type-arg]
+        @response_handler(request=dict, response=kind)
+        async def answered(self, request: Any, answer: Any, ctx: WorkflowContext[Never, Any]) -> None:
             await ctx.yield_output(answer)
-
-        answered.__annotations__["answer"] = kind
-        answered = response_handler(answered)
 
     return WorkflowBuilder(name="asker", start_executor=Asker(id="asker")).build()
 
@@ -271,10 +270,7 @@ async def test_state_that_cannot_be_saved_fails_the_turn(good: int, stream: bool
     executor = Broken(good)
     async with serving(memory_workflow(executor), state_dir=state_dir) as served:
         with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
-            if stream:
-                await (await served.stream("a", "x"))
-            else:
-                await served.ask("a", "x")
+            await served.finish("a", "x", stream=stream)
         executor.good = 100
         assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+y & y"]
 
@@ -332,7 +328,8 @@ async def test_state_that_cannot_be_encoded_fails_the_turn(state_dir: Path | Non
 
 
 async def test_an_unnamed_workflow_cannot_be_stored(tmp_path: Path) -> None:
-    for how in ({"state_dir": tmp_path}, {"checkpoint_location": tmp_path}):
+    places: list[dict[str, Any]] = [{"state_dir": tmp_path}, {"checkpoint_location": tmp_path}]
+    for how in places:
         with pytest.raises(ConfigurationError, match=r"WorkflowBuilder\(name="):
             AgentFrameworkHost(memory_workflow(name=None), channels=[], **how)
         host = AgentFrameworkHost(lambda: memory_workflow(name=None), channels=[ProbeChannel()], **how)
@@ -356,12 +353,13 @@ def test_two_checkpoint_storages_are_refused(wrap: Callable[[Any], Any], tmp_pat
             ).build()
         )
 
-    for how in (
+    places: list[dict[str, Any]] = [
         {"state_dir": tmp_path},
         {"state_dir": {"checkpoints": tmp_path}},
         {"checkpoint_location": tmp_path},
         {"checkpoint_location": InMemoryCheckpointStorage()},
-    ):
+    ]
+    for how in places:
         with pytest.raises(RuntimeError, match="checkpoint storage of its own"):
             AgentFrameworkHost(target(), channels=[], **how)
     AgentFrameworkHost(target(), channels=[], state_dir={"sessions": tmp_path})
@@ -460,7 +458,7 @@ async def test_a_checkpoint_of_another_graph_is_kept_and_said_to_be_so(tmp_path:
     async with serving(memory_workflow(), state_dir=tmp_path) as served:
         await served.ask("a", "x")
     async with serving(changed_workflow(), state_dir=tmp_path) as served:
-        with pytest.raises(StateDamaged, match="graph has changed.*reset the conversation"):
+        with pytest.raises(StateDamaged, match=r"graph has changed.*reset the conversation"):
             await served.ask("a", "y")
         assert outputs(await served.ask("b", "y"))[-1] == "nothing+y & y"
     async with serving(memory_workflow(), state_dir=tmp_path) as served:

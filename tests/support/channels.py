@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from agent_framework_hosting import (
     HostedStream,
 )
 from agent_framework_hosting.lifespan import Lifespan
+
+PATIENCE = 10.0
 
 
 class ProbeChannel:
@@ -46,6 +49,12 @@ class Served:
     ) -> HostedRunResult[Any]:
         return await self.context.run(request_of(key, message, **request), **(hooks or {}))
 
+    async def finish(self, key: str | None, message: Any = None, *, stream: bool, **how: Any) -> Any:
+        """Run a whole turn, either way, and give the target's result."""
+        if not stream:
+            return (await self.ask(key, message, **how)).result
+        return await (await self.stream(key, message, **how))
+
     async def answer(self, key: str, responses: Mapping[str, Any]) -> HostedRunResult[Any]:
         return await self.ask(key, responses=responses)
 
@@ -67,6 +76,13 @@ async def serving(target: Any, **host: Any) -> AsyncIterator[Served]:
     served = AgentFrameworkHost(target, channels=[channel], **host)
     async with started(served):
         yield Served(served, channel.context)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until a condition holds, for a bounded time."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - what it asks about has no event to wait for
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
 from typing import Any, Self
@@ -79,9 +79,7 @@ def spawning(*modules: str) -> ForkServerContext:
 class Worker:
     """A process that runs `work(connection, *arguments)`; both sides talk over the connection."""
 
-    def __init__(
-        self, context: ForkServerContext, work: Callable[..., None], *arguments: Any
-    ) -> None:
+    def __init__(self, context: ForkServerContext, work: Callable[..., None], *arguments: Any) -> None:
         self.connection: Connection
         self.connection, other = context.Pipe()
         self.process = context.Process(target=work, args=(other, *arguments))
@@ -117,7 +115,8 @@ class Worker:
 
     async def end(self) -> int:
         """Wait for its end and give its exit code; negative: the signal that killed it."""
-        await asyncio.to_thread(self.process.join, PATIENCE)
+        # The code can be read once, and starting another process reads it as well: so on this thread only.
+        await asyncio.to_thread(wait, [self.process.sentinel], PATIENCE)
         code = self.process.exitcode
         if code is None:
             raise TimeoutError("The process does not end.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, Provisioning
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, Provisioning
 from tests.support.channels import ProbeChannel, request_of
 from tests.support.targets import ScriptedAgent
 

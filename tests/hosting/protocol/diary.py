@@ -78,9 +78,7 @@ def request(key: str | None, word: str, *, turn: str | None = None, **session: A
 
 
 @asynccontextmanager
-async def hosted(
-    store: StateStore, agent: Any, limits: HostLimits = LONG, **parts: Any
-) -> AsyncIterator[HostContext]:
+async def hosted(store: StateStore, agent: Any, limits: HostLimits = LONG, **parts: Any) -> AsyncIterator[HostContext]:
     """Serve an agent on a store as a host does; `parts` go to its `Conversations`."""
     source = TargetSource(agent)
     await source.start()

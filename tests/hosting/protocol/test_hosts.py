@@ -26,9 +26,7 @@ KEY = "chat:1"
 async def test_processes_share_a_conversation(tmp_path: Path) -> None:
     names, count = "abcd", 10
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(SPAWNING, post_turns, str(tmp_path), KEY, name, count)) for name in names
-        ]
+        workers = [stack.enter_context(Worker(SPAWNING, post_turns, str(tmp_path), KEY, name, count)) for name in names]
         for worker in workers:
             assert await worker.heard() == "ready"
         for worker in workers:

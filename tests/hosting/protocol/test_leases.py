@@ -16,7 +16,7 @@ from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflic
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.head import decode_head, encode_head
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say
-from tests.support.faults import ManualClock, eventually
+from tests.support.faults import ManualClock
 from tests.support.stores import FaultStore, Gate, away, calling
 
 KEY = "chat:1"
@@ -75,18 +75,25 @@ async def test_the_longer_of_two_leases_counts(store: FaultStore, clock: ManualC
         await conversations.close()
 
 
-async def test_what_was_seen_is_remembered_for_callers_that_wait_too_little(make: Make, clock: ManualClock) -> None:
+async def test_what_was_seen_is_remembered_for_callers_that_wait_too_little(
+    store: FaultStore, make: Make, clock: ManualClock
+) -> None:
+    waiting = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waiting.set()
+        await asyncio.get_running_loop().create_future()
+
     await make().begin(KEY)
-    waiter = make()
+    waiter = Conversations(store, LONG, clock=clock, sleep=sleep)
     task = asyncio.create_task(waiter.begin(KEY))
-    await eventually(lambda: clock.time > 1000, "Nobody waits.")
+    await waiting.wait()
     task.cancel()
     await asyncio.wait([task])
     clock.suspend(LEASE)  # the process was frozen between two invocations
-    now = clock.time
-    turn = await waiter.begin(KEY)
-    assert clock.time == now
+    turn = await waiter.begin(KEY)  # without waiting again
     await turn.end()
+    await waiter.close()
 
 
 async def test_a_conversation_that_stays_busy_is_refused(store: FaultStore, make: Make, clock: ManualClock) -> None:

@@ -164,9 +164,7 @@ async def test_a_cancelled_caller_leaves_a_whole_turn_or_none(store: FaultStore,
             assert await say(context, KEY, "three") == f"{len(saved) + 1}: three"
 
 
-async def test_a_caller_that_is_cancelled_anywhere_leaves_a_whole_turn_or_none(
-    store: FaultStore, padding: int
-) -> None:
+async def test_a_caller_that_is_cancelled_anywhere_leaves_a_whole_turn_or_none(store: FaultStore, padding: int) -> None:
     """Cancelled at each turn of the event loop, as far as they reach."""
     async with hosted(store, Diary(padding=padding)) as context:
         words: list[str] = []

@@ -15,7 +15,9 @@ from agent_framework_hosting.state.transient import TransientConversations
 KEY = "chat:1"
 
 
-async def take(conversations: TransientConversations, key: str, data: bytes, turn_id: str | None = None) -> bytes | None:
+async def take(
+    conversations: TransientConversations, key: str, data: bytes, turn_id: str | None = None
+) -> bytes | None:
     """Take a turn that replaces a conversation, and give what was there."""
     turn = await conversations.begin(key, turn_id)
     await turn.commit(snapshot=data, checkpoint=None)
