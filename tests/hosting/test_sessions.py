@@ -22,7 +22,7 @@ from agent_framework_hosting import (
     StateDamaged,
 )
 from tests.support.channels import Served, serving
-from tests.support.targets import ScriptedAgent, ScriptedClient, recalling_agent
+from tests.support.targets import ScriptedAgent, ScriptedClient, count, recalling_agent
 
 
 def keeping(values: dict[str, Any]) -> ScriptedAgent:
@@ -367,3 +367,25 @@ async def test_turns_of_one_conversation_run_one_at_a_time_in_order(state_dir: P
     async with serving(ScriptedAgent(act), state_dir=state_dir) as served:
         replies = await asyncio.gather(*[served.ask("a", str(number)) for number in range(6)])
         assert [hosted.result.text for hosted in replies][-1] == "0+1+2+3+4+5"
+
+
+async def test_a_reset_by_a_task_that_outlived_its_turn_takes_effect(state_dir: Path | None) -> None:
+    """What a tool left running still carries the context of its turn."""
+    late: list[asyncio.Task[None]] = []
+    over = asyncio.Event()
+
+    async def reset_later(served: Served) -> None:
+        await over.wait()
+        await served.host.reset_session("a")
+
+    def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        if not late:
+            late.append(asyncio.create_task(reset_later(served)))
+        return count(messages, session)
+
+    async with serving(ScriptedAgent(act), state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        over.set()
+        await late[0]
+        session = (await served.ask("a", "y")).session
+        assert session is not None and session.session_id != "a"

@@ -218,3 +218,33 @@ async def test_a_stream_outside_a_conversation_is_only_a_stream(agent: OwnStream
         turn = await served.stream(None, "x")
         assert ((await turn).text, turn.session) == ("1: x", None)
         assert isinstance(turn.hosted, HostedRunResult) and not turn.hosted.saved
+
+
+async def test_another_task_may_close_a_stream_that_is_being_read(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "wait")
+
+        async def read() -> list[str]:
+            return [update.text async for update in turn]
+
+        reader = asyncio.create_task(read())
+        async with asyncio.timeout(10):
+            await agent.steps.waiting.wait()
+            await turn.aclose()
+        assert agent.steps.ended.is_set(), "the run is over when the stream is closed"
+        assert await reader == ["1: "]
+        with pytest.raises(ConfigurationError, match="closed before"):
+            await turn
+        assert (await served.ask("a", "y")).result.text == "1: y", "the conversation is as it was before"
+
+
+async def test_another_task_may_close_a_stream_that_is_waited_for(agent: OwnStream) -> None:
+    async with serving(agent) as served:
+        turn = await served.stream("a", "wait")
+        waiter = asyncio.create_task(turn.get_final_response())
+        async with asyncio.timeout(10):
+            await agent.steps.waiting.wait()
+            await turn.aclose()
+        with pytest.raises(ConfigurationError, match="closed before"):
+            await waiter
+        assert (await served.ask("a", "y")).result.text == "1: y"

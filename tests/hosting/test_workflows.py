@@ -296,10 +296,11 @@ async def test_an_unregistered_type_fails_the_turn_that_made_it(tmp_path: Path) 
             await served.ask("a", "x")
 
 
-async def test_in_memory_types_need_no_registration() -> None:
+async def test_in_memory_types_need_no_registration_and_one_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(memory_workflow(Hoarder())) as served:
         await served.ask("a", "x")
         assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+x+y & x+y"]
+    assert caplog.text.count("register_checkpoint_type") == 1
 
 
 class Unpicklable(Memory):

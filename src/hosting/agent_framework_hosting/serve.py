@@ -94,6 +94,7 @@ def run_worker(host: AgentFrameworkHost, settings: Config, listener: socket.sock
     from hypercorn.utils import LifespanFailureError
 
     show_log()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     settings.bind = [f"fd://{os.dup(listener.fileno())}"]  # Hypercorn closes what it is given.
     try:
         asyncio.run(server.serve(cast("Any", host.app), settings))  # pyright: ignore[reportUnknownMemberType]
@@ -118,10 +119,14 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
             if process.is_alive():
                 process.terminate()
 
+    signals = (signal.SIGINT, signal.SIGTERM)
+    # None may arrive between a fork and the handlers of parent and child: the other one would be left behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for process in processes:
         process.start()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in signals:
         signal.signal(name, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     wait([process.sentinel for process in processes])
     stop()
     for process in processes:

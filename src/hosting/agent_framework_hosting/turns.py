@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .running.run import Run, Runner
     from .state.holds import Hold, Holder
 
-_current: ContextVar[Hold | None] = ContextVar("hosting_turn", default=None)
+_current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
 _END: Any = object()
 
 T = TypeVar("T")
@@ -96,10 +97,8 @@ class Turns:
 
     async def reset(self, key: str) -> None:
         """Start a conversation anew; inside a turn of the same conversation, when that turn is saved."""
-        turn = _current.get()
-        if turn is not None and turn.key == key:
-            turn.reset_requested = True
-        else:
+        active = _current.get()
+        if active is None or not active.request_reset(key):
             await self.conversations.reset(key)
 
 
@@ -113,7 +112,9 @@ class ActiveTurn:
         self.started = False
         self._turns = turns
         self._run: Run | None = None
+        self._running = False
         self._ended = False
+        self.finished: asyncio.Event | None = None
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
         self._fresh = session is not None and session.fresh
@@ -129,8 +130,15 @@ class ActiveTurn:
             )
         run = self._run = await self._turns.runner.prepare(self.request, self.turn)
         self._record.store_time += perf_counter() - began
-        self.started = True
+        self.started = self._running = True
         return run
+
+    def request_reset(self, key: str) -> bool:
+        """Have the conversation started anew when this turn is saved; False if it is another one, or too late."""
+        if not self._running or self.turn is None or self.turn.key != key:
+            return False
+        self.turn.reset_requested = True
+        return True
 
     async def inside(self, work: Awaitable[T]) -> T:
         """Await a piece of the run: stopped when the lease is lost, and known to a reset of its own conversation.
@@ -139,7 +147,7 @@ class ActiveTurn:
             TurnConflict: The lease was lost.
         """
         turn = self.turn
-        token = _current.set(turn)
+        token = _current.set(self)
         try:
             if self._record.span is None and (turn is None or not turn.guarded):
                 return await work
@@ -152,6 +160,7 @@ class ActiveTurn:
     async def save(self, result: Any) -> HostedRunResult[Any]:
         """Commit what the run left behind; without a conversation there is nothing to do."""
         assert self._run is not None
+        self._running = False
         began = perf_counter()
         outcome = await self._run.outcome(result)
         saved = self.turn is not None and (outcome.resumable or not self._fresh)
@@ -165,6 +174,7 @@ class ActiveTurn:
         if self._ended:
             return
         self._ended = True
+        self._running = False
         if isinstance(error, HostingError):
             error.started = self.started
         self._record.outcome = outcome_word(error)
@@ -177,6 +187,8 @@ class ActiveTurn:
                     await self.turn.end()
             finally:
                 self._record.finish()
+                if self.finished is not None:
+                    self.finished.set()
 
 
 class TurnStream:
@@ -198,6 +210,9 @@ class TurnStream:
         self._response_hook = response_hook
         self._exhausted = False
         self._closed = False
+        self._busy = False
+        self._scope: asyncio.Timeout | None = None
+        active.finished = asyncio.Event()
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
         return self
@@ -221,15 +236,35 @@ class TurnStream:
         if self._exhausted or self._closed:
             return _END
         try:
-            update = await self._active.inside(anext(self._updates, _END))
+            update = await self._step(anext(self._updates, _END))
             if update is _END:
                 self._exhausted = True
             elif self._active.turn is not None:
                 self._active.turn.check()
+        except Abandoned as error:
+            await self._fail(error)
+            return _END
         except BaseException as error:
             await self._fail(error)
             raise
         return update
+
+    async def _step(self, work: Awaitable[T]) -> T:
+        """Await a piece of the run, so that another task can stop it by closing the stream.
+
+        Raises:
+            Abandoned: That happened.
+        """
+        self._busy = True
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                return await self._active.inside(work)
+        except TimeoutError:
+            if self._scope is not None and self._scope.expired():
+                raise Abandoned from None
+            raise
+        finally:
+            self._busy, self._scope = False, None
 
     def __await__(self) -> Any:
         return self.get_final_response().__await__()
@@ -245,9 +280,14 @@ class TurnStream:
         while await self._pull() is not _END:
             pass
         if self._closed:
-            raise ConfigurationError("This stream was closed before its run was finished; there is no final response.")
+            raise self._never_finished()
         try:
-            hosted = await self._active.save(await self._active.inside(self._run.final()))
+            result = await self._step(self._run.final())
+            self._busy = True
+            hosted = await self._active.save(result)
+        except Abandoned as error:
+            await self._fail(error)
+            raise self._never_finished() from None
         except BaseException as error:
             await self._fail(error)
             raise
@@ -261,19 +301,29 @@ class TurnStream:
         return self.hosted.result
 
     async def aclose(self) -> None:
-        """Cancel the run unless it is finished; the conversation is then as it was before."""
-        if not self._closed:
-            await self._fail(None)
+        """Cancel the run unless it is finished; the conversation is then as it was before.
 
-    async def _fail(self, error: BaseException | None) -> None:
+        Another task may be reading: its reading ends. One that is saving the turn is waited for.
+        """
+        if self._busy and self._active.finished is not None:
+            if self._scope is not None:
+                self._scope.reschedule(asyncio.get_running_loop().time())
+            await self._active.finished.wait()
+        elif not self._closed:
+            await self._fail(Abandoned())
+
+    async def _fail(self, error: BaseException) -> None:
         self._closed = True
         try:
             await self._updates.aclose()
         finally:
-            await self._active.end(error or _Abandoned())
+            await self._active.end(error)
+
+    def _never_finished(self) -> ConfigurationError:
+        return ConfigurationError("This stream was closed before its run was finished; there is no final response.")
 
 
-class _Abandoned(Exception):
+class Abandoned(Exception):
     """The stream was closed before its end."""
 
 
@@ -294,6 +344,6 @@ def turn_id(key: str, request: ChannelRequest) -> str | None:
 def outcome_word(error: BaseException | None) -> str:
     if error is None:
         return "saved"
-    if isinstance(error, _Abandoned):
+    if isinstance(error, Abandoned):
         return "closed"
     return "cancelled" if not isinstance(error, Exception) else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # A request for list[str] is pickled with its type.
 _HARMLESS = frozenset({"types:GenericAlias"})
+
+logger = logging.getLogger("agent_framework.hosting")
 
 
 class CheckpointKeeper(Protocol):
@@ -69,11 +72,25 @@ class StoredCheckpoints:
 class TransientCheckpoints:
     """Checkpoints of one process: the reference is the checkpoint itself, and goes with its conversation.
 
-    Nobody else can write them, so types of the user's own need no registration.
+    Nobody else can write them, so types of the user's own need no registration; a warning says that they would.
     """
 
+    def __init__(self) -> None:
+        self._warned = False
+
     async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
-        return encode_checkpoint(turn.key, checkpoint).decode()
+        data = encode_checkpoint(turn.key, checkpoint)
+        if not self._warned:
+            try:
+                decode_checkpoint("memory", data)
+            except StateDamaged as error:
+                self._warned = True
+                logger.warning(
+                    "With a state_dir this workflow's turn would fail: %s. Call register_checkpoint_type() for your "
+                    "own types, at import time.",
+                    error.__cause__,
+                )
+        return data.decode()
 
     async def load(self, reference: str) -> WorkflowCheckpoint:
         return decode_checkpoint("memory", reference.encode(), trusted=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -134,11 +133,13 @@ class TransientTurn:
         self._conversations = conversations
         self._record = record
         self._ended = False
+        self._id: str | None = None
 
-    @cached_property
+    @property
     def id(self) -> str:
         # Not the given id, which another process may use again: what it names may outlive this one.
-        return random_id()
+        self._id = self._id or random_id()
+        return self._id
 
     @property
     def path(self) -> str:
