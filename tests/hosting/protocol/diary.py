@@ -14,7 +14,7 @@ from agent_framework_hosting.context import HostContext
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.head import INLINE_BYTES
 from agent_framework_hosting.state.sessions import decode_session
-from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting.state.store import UNCHANGED, StateStore, Version
 from agent_framework_hosting.targets import TargetSource
 from agent_framework_hosting.turns import Turns
 
@@ -94,6 +94,13 @@ async def hosted(store: StateStore, agent: Any, limits: HostLimits = LONG, **par
 async def say(context: HostContext, key: str, word: str, **how: Any) -> str:
     """Take a turn and give the answer."""
     return (await context.run(request(key, word, **how))).result.text
+
+
+async def written(store: StateStore, name: str) -> tuple[bytes, Version]:
+    """Read a document that is there."""
+    found = await store.get(name)
+    assert found is not None and found is not UNCHANGED
+    return found
 
 
 async def read_diary(store: StateStore, key: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
@@ -18,7 +18,7 @@ from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.turn import Turn
 from tests.support.faults import ManualClock
-from tests.support.stores import FaultStore, away, lost_answer, lost_request, twice
+from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_request, twice
 
 LIMITS = HostLimits()
 LEASE = LIMITS.lease.total_seconds()
@@ -58,8 +58,10 @@ class Protocol(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = ManualClock()
         self.store = FaultStore(MemoryStore())
-        parts = {"clock": self.clock, "sleep": self.clock.sleep, "jitter": random.Random(1).random}
-        self.instances = [Conversations(self.store, LIMITS, **parts) for _ in range(2)]
+        self.instances = [
+            Conversations(self.store, LIMITS, clock=self.clock, sleep=self.clock.sleep, jitter=random.Random(1).random)
+            for _ in range(2)
+        ]
         self.kept = {"a": Kept(), "b": Kept()}
         self.open: set[tuple[int, str]] = set()
         self.count = 0
@@ -70,7 +72,7 @@ class Protocol(RuleBasedStateMachine):
         self.runner.close()
 
     @rule(target=turns, instance=INSTANCES, key=KEYS, turn_id=IDS, fault=FAULTS)
-    def begin(self, instance: int, key: str, turn_id: str | None, fault: object) -> object:
+    def begin(self, instance: int, key: str, turn_id: str | None, fault: Fault | None) -> Held | MultipleResults[Held]:
         """Take a conversation, from a dead holder too: the clock goes on while this one waits."""
         kept = self.kept[key]
         holder = kept.holder
@@ -99,7 +101,7 @@ class Protocol(RuleBasedStateMachine):
         return held
 
     @rule(held=consumes(turns), fault=FAULTS, reset=st.booleans(), large=st.booleans())
-    def commit(self, held: Held, fault: object, reset: bool, large: bool) -> None:
+    def commit(self, held: Held, fault: Fault | None, reset: bool, large: bool) -> None:
         """Save a turn, which works for the holder that is not late, and for nobody else."""
         kept = self.kept[held.key]
         self.count += 1
@@ -120,7 +122,7 @@ class Protocol(RuleBasedStateMachine):
         self.end(held)
 
     @rule(held=consumes(turns), fault=FAULTS)
-    def release(self, held: Held, fault: object) -> None:
+    def release(self, held: Held, fault: Fault | None) -> None:
         self.plan(fault, 1)
         self.end(held)
 
@@ -165,11 +167,11 @@ class Protocol(RuleBasedStateMachine):
                     snapshot = None
                 assert words_of(snapshot) == kept.words
 
-    def plan(self, fault: object, times: int | None) -> None:
+    def plan(self, fault: Fault | None, times: int | None) -> None:
         if fault is away and times is None:
             self.store.plan(away, kind="get", times=None)
         elif fault is not None:
-            self.store.plan(fault, kind="put", times=times)  # type: ignore[arg-type]
+            self.store.plan(fault, kind="put", times=times)
 
 
 def words_of(snapshot: bytes | None) -> list[str]:

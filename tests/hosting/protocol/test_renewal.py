@@ -16,13 +16,13 @@ from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import TurnConflict
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.memory import MemoryStore
-from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say
+from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say, written
 from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_answer, lost_request, twice
 
 KEY = "chat:1"
 PATIENCE = 20
 SHORT = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=PATIENCE))
-RENEWALS = 3
+RENEWALS = 2
 
 
 def renewal(store: FaultStore, fault: Fault, *, nth: int = 1, times: int | None = 1) -> None:
@@ -31,7 +31,7 @@ def renewal(store: FaultStore, fault: Fault, *, nth: int = 1, times: int | None 
 
 
 def renewals(store: FaultStore) -> threading.Event:
-    """An event that comes with the third renewal of the next turn; other plans come first."""
+    """An event that comes with the second renewal of the next turn; other plans come first."""
     seen = threading.Event()
     renewal(store, calling(after=seen.set), nth=RENEWALS)
     return seen
@@ -46,7 +46,7 @@ def steal(store: FaultStore) -> Callable[[], Awaitable[None]]:
 
     async def steal() -> None:
         [name] = await store.inner.list("k/")
-        data, version = await store.inner.get(name)
+        data, version = await written(store.inner, name)
         await store.inner.put(name, data.replace(b'"token":"', b'"token":"f'), if_version=version)
 
     return steal
@@ -84,7 +84,7 @@ async def test_a_lease_that_only_seems_renewed_is_renewed_again(store: FaultStor
 
     async def touch() -> None:
         [name] = await store.inner.list("k/")
-        data, version = await store.inner.get(name)
+        data, version = await written(store.inner, name)
         await store.inner.put(name, data.replace(b'"rev":"', b'"rev":"f'), if_version=version)
         times.append(time.monotonic())
 
@@ -95,8 +95,11 @@ async def test_a_lease_that_only_seems_renewed_is_renewed_again(store: FaultStor
     renewal(store, calling(before=touch))
     renewal(store, calling(after=note))
     lease = timedelta(seconds=3)
-    agent = Diary(lambda word: asyncio.to_thread(again.wait, PATIENCE))
-    async with hosted(store, agent, HostLimits(lease=lease)) as context:
+
+    async def between(word: str) -> None:
+        await asyncio.to_thread(again.wait, PATIENCE)
+
+    async with hosted(store, Diary(between), HostLimits(lease=lease)) as context:
         assert await say(context, KEY, "one") == "1: one"
     assert times[1] - times[0] < lease.total_seconds() / 3
 
@@ -107,13 +110,14 @@ async def test_a_stolen_lease_stops_the_run(store: FaultStore, stream: bool) -> 
     async with hosted(store, Diary(for_ever), SHORT) as context:
         async with asyncio.timeout(PATIENCE):
             if stream:
-                updates = await context.run_stream(request(KEY, "one"))
+                hosted_stream = await context.run_stream(request(KEY, "one"))
+                updates = aiter(hosted_stream)
                 assert (await anext(updates)).text == "1:"
                 with pytest.raises(TurnConflict):
                     await anext(updates)
                 with pytest.raises(StopAsyncIteration):
                     await anext(updates)
-                await updates.aclose()
+                await hosted_stream.aclose()
             else:
                 with pytest.raises(TurnConflict):
                     await say(context, KEY, "one")
@@ -124,21 +128,11 @@ async def test_a_store_that_hangs_does_not_keep_a_holder_from_stopping(store: Fa
     gate = Gate()
     renewal(store, gate.before)
     async with hosted(store, Diary(for_ever), SHORT) as context:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE / 4):
             with pytest.raises(TurnConflict):
                 await say(context, KEY, "one")
         gate.open()
     assert await read_diary(store, KEY) == []
-
-
-async def test_a_store_that_is_away_makes_its_holders_stop(store: FaultStore) -> None:
-    renewal(store, away, times=None)
-    async with hosted(store, Diary(for_ever), SHORT) as context:
-        async with asyncio.timeout(PATIENCE):
-            with pytest.raises(TurnConflict):
-                await say(context, KEY, "one")
-        store.clear()
-        assert await read_diary(store, KEY) == []
 
 
 async def test_a_run_that_does_not_mind_being_stopped_saves_nothing(store: FaultStore) -> None:
@@ -146,7 +140,9 @@ async def test_a_run_that_does_not_mind_being_stopped_saves_nothing(store: Fault
         try:
             await for_ever(word)
         except asyncio.CancelledError:
-            asyncio.current_task().uncancel()
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
 
     renewal(store, calling(before=steal(store)))
     async with hosted(store, Diary(stubborn), SHORT) as context:
@@ -179,7 +175,7 @@ async def test_a_caller_that_leaves_while_the_lease_is_lost_is_simply_cancelled(
 async def test_a_commit_waits_for_the_renewal_under_way(store: FaultStore) -> None:
     gate = Gate()
     renewal(store, gate.before)
-    async with hosted(store, Diary(lambda word: gate.reached()), HostLimits(lease=timedelta(seconds=3))) as context:
+    async with hosted(store, Diary(lambda word: gate.reached()), HostLimits(lease=timedelta(seconds=2))) as context:
         task = asyncio.create_task(say(context, KEY, "one"))
         await gate.reached()
         for _ in range(20):

@@ -13,7 +13,7 @@ from agent_framework import AgentSession
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import SessionTooLarge, StateDamaged, TurnConflict
 from agent_framework_hosting.state.sessions import decode_session
-from tests.hosting.protocol.diary import LARGE, LONG, Diary, hosted, read_diary, say
+from tests.hosting.protocol.diary import LARGE, LONG, Diary, hosted, read_diary, say, written
 from tests.support.stores import FaultStore, away, calling, lost_answer, lost_request
 
 KEY = "chat:1"
@@ -22,7 +22,7 @@ KEY = "chat:1"
 async def archived(store: FaultStore) -> list[list[str]]:
     """The histories of the sessions that were put aside."""
     names = [name for name in await store.inner.list("k/") if "/s/" in name]
-    sessions = [decode_session(name, (await store.inner.get(name))[0], KEY).session for name in names]
+    sessions = [decode_session(name, (await written(store.inner, name))[0], KEY).session for name in names]
     return sorted(session.state["diary"] for session in sessions)
 
 
@@ -159,7 +159,7 @@ async def test_a_large_session_that_cannot_be_read_is_kept_until_a_reset(store: 
         await context.reset_session(KEY)
         assert await say(context, KEY, "three") == "1: three"
     assert agent.heard == ["one", "three"]
-    kept = [(await store.inner.get(name))[0] for name in await store.inner.list("k/") if "/s/" in name]
+    kept = [(await written(store.inner, name))[0] for name in await store.inner.list("k/") if "/s/" in name]
     assert kept == ([] if damage == "missing" else [b"rubbish"])
 
 
@@ -174,7 +174,7 @@ async def test_a_head_that_cannot_be_read_is_kept(store: FaultStore, data: bytes
         assert failure.value.name == name
         with pytest.raises(StateDamaged):
             await context.reset_session(KEY)
-        assert (await store.inner.get(name))[0] == data
+        assert (await written(store.inner, name))[0] == data
 
 
 async def test_a_head_that_is_damaged_during_a_turn_is_kept(store: FaultStore) -> None:
@@ -186,7 +186,7 @@ async def test_a_head_that_is_damaged_during_a_turn_is_kept(store: FaultStore) -
         with pytest.raises((StateDamaged, TurnConflict)):
             await say(context, KEY, "one")
         [name] = await store.inner.list("k/")
-        assert (await store.inner.get(name))[0] == b"rubbish"
+        assert (await written(store.inner, name))[0] == b"rubbish"
 
 
 async def test_the_head_of_another_conversation_is_refused(store: FaultStore) -> None:
@@ -194,6 +194,6 @@ async def test_the_head_of_another_conversation_is_refused(store: FaultStore) ->
         await say(context, KEY, "one")
         await say(context, "another", "one")
         first, second = await store.inner.list("k/")
-        await store.inner.put(first, (await store.inner.get(second))[0])
+        await store.inner.put(first, (await written(store.inner, second))[0])
         with pytest.raises(StateDamaged, match="another conversation"):
             await asyncio.gather(say(context, KEY, "two"), say(context, "another", "two"))
