@@ -195,7 +195,7 @@ def test_the_app_and_the_contributions_are_made_once() -> None:
     host = host_of(Counting())
     assert made == []
     assert host.app is host.app
-    assert host.channels is host.channels
+    host.check_exposure("here")
     assert made == ["probe"]
 
 
@@ -233,7 +233,7 @@ async def test_a_failed_start_up_runs_on_logs_all_and_raises_the_first(caplog: p
         await lifespan.start()
     assert events == ["one", "two", "three", "close"]
     for name, failure in (("one", "first"), ("two", "second"), ("close", "third")):
-        assert f"A start-up or shutdown step failed: {name}" in caplog.text and failure in caplog.text
+        assert f"A step of start-up or shutdown failed: {name}" in caplog.text and failure in caplog.text
     with pytest.raises(ValueError, match="first"):
         await lifespan.start()
     await lifespan.stop()
@@ -249,7 +249,7 @@ async def test_a_failed_shutdown_runs_on_logs_all_and_raises_the_first(caplog: p
     with pytest.raises(ValueError, match="first"):
         await lifespan.stop()
     assert events == ["one", "two", "3"]
-    assert caplog.text.count("step failed") == 2
+    assert caplog.text.count("A step of") == 2
 
 
 async def test_a_state_dir_that_cannot_be_used_fails_the_start_up(tmp_path: Path) -> None:

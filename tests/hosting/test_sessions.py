@@ -330,8 +330,9 @@ async def test_a_conversation_may_be_continued_under_another_key(state_dir: Path
 
 async def test_a_parent_that_does_not_exist_is_an_error(state_dir: Path | None) -> None:
     async with serving(recalling_agent(), state_dir=state_dir) as served:
-        with pytest.raises(LookupError, match="no such conversation"):
+        with pytest.raises(InvalidRequest, match="no such conversation") as raised:
             await served.ask(None, "x", session=ChannelSession("b", parent="a"))
+        assert raised.value.field == "session" and not raised.value.started
         assert (await served.ask("b", "y")).result.text == "y"
 
 
@@ -389,3 +390,21 @@ async def test_a_reset_by_a_task_that_outlived_its_turn_takes_effect(state_dir: 
         await late[0]
         session = (await served.ask("a", "y")).session
         assert session is not None and session.session_id != "a"
+
+
+async def test_a_parent_without_a_key_is_read_and_nothing_is_kept(state_dir: Path | None) -> None:
+    async with serving(recalling_agent(), state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        looked = await served.ask(None, "y", session=ChannelSession(parent="a"))
+        assert (looked.result.text, looked.saved) == ("x | y", False)
+        assert (await served.ask("a", "z")).result.text == "x | z"
+
+
+@pytest.mark.parametrize("bad", [{1: "one"}, {"deep": [{None: 2}]}, {1: "a", "1": "b"}, {True: 3}])
+async def test_a_key_that_is_no_text_is_refused(bad: dict[Any, Any], state_dir: Path | None) -> None:
+    """JSON would make text of it, and two keys might become one."""
+    async with serving(keeping({"bad": bad}), state_dir=state_dir) as served:
+        await served.ask("a", "x")
+        with pytest.raises(ConfigurationError, match="session.state.kept"):
+            await served.ask("a", "bad")
+        assert (await served.ask("a", "y")).result.text == "'None'"

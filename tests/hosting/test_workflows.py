@@ -416,15 +416,14 @@ async def test_checkpoint_location_wins_over_state_dir(
     url: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = tmp_path / "here"
+    channel = ProbeChannel()
     host = AgentFrameworkHost(
         memory_workflow(),
-        channels=[ProbeChannel()],
+        channels=[channel],
         state_dir={"sessions": tmp_path / "sessions", "checkpoints": tmp_path / "not-here"},
         checkpoint_location=place.as_uri() if url else place,
     )
     assert "checkpoint_location wins over state_dir['checkpoints']" in caplog.text
-    channel = host.channels[0][0]
-    assert isinstance(channel, ProbeChannel)
     async with started(host):
         await Served(host, channel.context).ask("a", "x")
     assert [*place.rglob("c/*")] and not (tmp_path / "not-here").exists()

@@ -49,7 +49,6 @@ class FaultStore:
 
     def __init__(self, inner: StateStore) -> None:
         self.inner = inner
-        self.shared = inner.shared
         self.log: list[Operation] = []
         self._plans: list[Planned] = []
         self._lock = threading.Lock()
@@ -219,7 +218,6 @@ class CountingStore:
 
     def __init__(self, inner: StateStore) -> None:
         self.inner = inner
-        self.shared = inner.shared
         self.log: list[Operation] = []
         self.rounds = 0
         self._ended = 0

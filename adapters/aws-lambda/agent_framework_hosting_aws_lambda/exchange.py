@@ -61,9 +61,7 @@ class Exchange:
                 raise NoResponse("The app returned without a complete response: it must send one, to its end.")
             if isinstance(failure, asyncio.CancelledError):
                 # awslambdaric survives nothing but Exception.
-                raise NoResponse(
-                    "The app cancelled its own request: look for a cancelled task or scope."
-                ) from failure
+                raise NoResponse("The app cancelled its own request: look for a cancelled task or scope.") from failure
             raise failure
         if failure is not None:
             method, path = self._scope["method"], self._scope["path"]

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         load(arguments.host).serve(host=arguments.bind, port=arguments.port, workers=arguments.workers)
-    except (HostingError, RuntimeError, ValueError, OSError) as error:
+    except (HostingError, OSError) as error:
         print(f"af-hosting: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

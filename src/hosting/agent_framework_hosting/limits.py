@@ -38,3 +38,6 @@ class HostLimits:
                 f"HostLimits.turn_timeout ({self.turn_timeout}) must exceed lease + 2 s "
                 f"({self.lease + LEASE_MARGIN}): otherwise nobody waits long enough to take over from a dead holder."
             )
+
+
+DEFAULT_LIMITS = HostLimits()

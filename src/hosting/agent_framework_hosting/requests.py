@@ -118,7 +118,7 @@ class HostedRunResult(Generic[R]):
 
 
 class ChannelCommandContext:
-    """What a command handler works with."""
+    """What a command handler works with; `reset` is the channel's `ChannelContext.reset_session`."""
 
     def __init__(
         self,
@@ -138,11 +138,13 @@ class ChannelCommandContext:
         """Start the request's own conversation anew.
 
         Raises:
-            LookupError: The request names no conversation, or the channel made this context without a host.
+            LookupError: The request names no conversation, or the channel made this context without `reset`.
         """
         session = self.request.session
-        if self._reset is None or session is None or session.isolation_key is None:
+        if session is None or session.isolation_key is None:
             raise LookupError("This command runs outside a conversation: there is no session to reset.")
+        if self._reset is None:
+            raise LookupError("The channel made this context without reset=: give it ChannelContext.reset_session.")
         await self._reset(session.isolation_key)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,19 +24,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_framework.hosting")
 
 Callback = Callable[[], Awaitable[None]]
+NAME = re.compile(r"[a-z][a-z0-9._-]{0,99}")
 
 
 async def readiness(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def check_channels(channels: Sequence[Channel]) -> None:
-    """Refuse channels that would get in each other's way.
+def check_channels(channels: Sequence[Channel]) -> list[Channel]:
+    """Give the channels, unless they would get in each other's way.
 
     Raises:
-        ConfigurationError: Two have one name or path, or a path is malformed.
+        ConfigurationError: Two have one name or path, a name or path is malformed, or one is no channel.
     """
+    if not isinstance(cast("object", channels), Sequence):
+        raise ConfigurationError("channels is a sequence: write channels=[…], also for one.")
     for channel in channels:
+        if isinstance(channel, type) or not isinstance(cast("object", channel), Channel):
+            raise ConfigurationError(f"{channel!r} is no channel: one has a name, a path and contribute(context).")
+        if not NAME.fullmatch(channel.name):
+            raise ConfigurationError(
+                f"The channel name {channel.name!r} must be 1 to 100 of a-z, 0-9, '.', '_' and '-', beginning with a "
+                "letter: it is part of where the channel's documents are stored."
+            )
         if channel.path and (not channel.path.startswith("/") or channel.path.endswith("/")):
             raise ConfigurationError(
                 f"Channel {channel.name!r} has the path {channel.path!r}; it must be empty, or start with / and not "
@@ -45,6 +56,7 @@ def check_channels(channels: Sequence[Channel]) -> None:
         values = [getattr(channel, kind) for channel in channels]
         if doubled := {value for value in values if values.count(value) > 1}:
             raise ConfigurationError(f"Two channels have the same {kind} {doubled.pop()!r}; give each its own.")
+    return list(channels)
 
 
 def build_app(
@@ -56,20 +68,16 @@ def build_app(
     stop: Callback,
 ) -> Starlette:
     """Make the app: readiness first, then every channel's routes; its lifespan runs `start` and all callbacks."""
-    ready = Route("/readiness", readiness, methods=["GET"])
-    routes: list[BaseRoute] = []
+    routes: list[BaseRoute] = [Route("/readiness", readiness, methods=["GET"])]
     for channel, contribution in channels:
         routes += [place(route, channel.path, contribution.middleware) for route in contribution.routes]
         routes += [place(route, "", contribution.middleware) for route in contribution.root_routes]
-    # Readiness goes before every route that could answer in its place; otherwise last, as routes are tried in order.
-    routes.insert(0 if any(takes(route, "/readiness") for route in routes) else len(routes), ready)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         shutdown = [callback for _, contribution in channels for callback in contribution.on_shutdown] + [stop]
         try:
-            await start()
-            await run_all([callback for _, contribution in channels for callback in contribution.on_startup])
+            await run_all([start, *(callback for _, contribution in channels for callback in contribution.on_startup)])
         except BaseException:
             await run_all(shutdown, reraise=False)
             raise
@@ -79,20 +87,14 @@ def build_app(
     return Starlette(debug=debug, routes=routes, middleware=list(middleware), lifespan=lifespan)
 
 
-def takes(route: BaseRoute, path: str) -> bool:
-    """Whether a placed route would answer a GET of `path`, or refuse its method."""
-    scope: Scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
-    return route.matches(scope)[0] is not Match.NONE
-
-
-async def run_all(callbacks: Sequence[Callback], *, reraise: bool = True) -> None:
+async def run_all(callbacks: Sequence[Callback], *, what: str = "start-up or shutdown", reraise: bool = True) -> None:
     """Run every callback, log every failure, and raise the first."""
     first: Exception | None = None
     for callback in callbacks:
         try:
             await callback()
         except Exception as error:
-            logger.exception("A start-up or shutdown step failed: %s", getattr(callback, "__qualname__", callback))
+            logger.exception("A step of %s failed: %s", what, getattr(callback, "__qualname__", callback))
             first = first or error
     if first is not None and reraise:
         raise first

@@ -8,11 +8,11 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, HostingError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -26,12 +26,28 @@ logger = logging.getLogger("agent_framework.hosting")
 _GRACE = 10.0
 
 
-def serve(host: AgentFrameworkHost, *, bind: str, port: int, workers: int, config: Mapping[str, Any]) -> None:
-    """Provision, then serve until interrupted. `port` 0 takes a free one."""
+class MissingExtra(HostingError, RuntimeError):
+    """A package that an extra installs is not there."""
+
+
+class WorkersFailed(HostingError, RuntimeError):
+    """A worker process ended by itself."""
+
+
+def serve(
+    host: AgentFrameworkHost,
+    *,
+    bind: str,
+    port: int,
+    workers: int,
+    config: Mapping[str, Any],
+    announce: Callable[[str], None],
+) -> None:
+    """Provision, then serve until interrupted. `port` 0 takes a free one; `announce` is told the address."""
     try:
         from hypercorn.config import Config
     except ImportError:
-        raise RuntimeError(
+        raise MissingExtra(
             "serve() needs Hypercorn: install agent-framework-hosting[serve], or give host.app to an ASGI server."
         ) from None
 
@@ -41,7 +57,7 @@ def serve(host: AgentFrameworkHost, *, bind: str, port: int, workers: int, confi
     asyncio.run(host.provision())
     with closing(listen(bind, port)) as listener:
         address = listener.getsockname()
-        host.bind_address = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
+        announce(f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
         settings = Config.from_mapping({"accesslog": None, "errorlog": "-", **config})
         if workers == 1:
             run_worker(host, settings, listener)
@@ -136,10 +152,11 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
             process.join()
     failed = [process.name for process in processes if process.exitcode not in (0, -signal.SIGTERM)]
     if failed:
-        raise RuntimeError(f"Worker processes failed: {', '.join(failed)}. Their log says why.")
+        raise WorkersFailed(f"Worker processes failed: {', '.join(failed)}. Their log says why.")
 
 
 def show_log() -> None:
     """Show the host's own lines on a terminal where nobody has set up logging."""
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("hypercorn.error").propagate = False  # It has a handler of its own.

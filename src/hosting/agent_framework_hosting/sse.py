@@ -21,6 +21,9 @@ KEEP_ALIVE = b": keep-alive\n\n"
 SILENCE = 15.0
 """Seconds without a frame after which a comment is sent: proxies close what is silent for 30 to 60."""
 
+PATIENCE = 60.0
+"""Seconds after which a client that does not take a frame counts as gone."""
+
 
 def encode_event(data: str, *, event: str | None = None, id: str | None = None) -> bytes:
     """Encode one event. A parser gives `data` back with CR and CRLF as LF; also an empty text is an event.
@@ -60,7 +63,8 @@ class EventStream(StreamingResponse):
 
     The response starts with its first byte. A failure before that is an ordinary response, made by `refuse`; one
     after it is a last frame, made by `report`. `headers` are read when the response starts, so that the source can
-    still set them. When the client goes, the source is cancelled where it stands; it is closed in every case.
+    still set them. When the client goes, or takes no frame for `patience` seconds, the source is cancelled where it
+    stands; it is closed in every case.
 
     The source runs in the request's own task throughout, so that what it enters (context variables, cancel
     scopes) it leaves in the same one.
@@ -74,6 +78,7 @@ class EventStream(StreamingResponse):
         report: Callable[[Exception], bytes],
         headers: Mapping[str, str] | None = None,
         interval: float = SILENCE,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(frames, headers=EVENT_HEADERS)
         self.frames = frames
@@ -81,13 +86,14 @@ class EventStream(StreamingResponse):
         self.report = report
         self.late_headers: Mapping[str, str] = {} if headers is None else headers
         self.interval = interval
+        self.patience = patience
 
     def start(self) -> Message:
         late = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.late_headers.items()]
         return {"type": "http.response.start", "status": self.status_code, "headers": [*self.raw_headers, *late]}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = EventWriter(self.start, send)
+        writer = EventWriter(self.start, send, self.patience)
         refusal: Response | None = None
         helpers: list[asyncio.Task[None]] = []
         try:
@@ -128,9 +134,10 @@ class EventStream(StreamingResponse):
 class EventWriter:
     """One response: starts it with the first frame, keeps writes apart, notes when the client is gone."""
 
-    def __init__(self, start: Callable[[], Message], send: Send) -> None:
+    def __init__(self, start: Callable[[], Message], send: Send, patience: float) -> None:
         self.start = start
         self.send = send
+        self.patience = patience
         self.clock = asyncio.get_running_loop().time
         self.lock = asyncio.Lock()
         self.started = False
@@ -142,11 +149,13 @@ class EventWriter:
             if self.gone:
                 return
             try:
-                if not self.started:
-                    self.started = True
-                    await self.send(self.start())
-                await self.send({"type": "http.response.body", "body": frame, "more_body": more})
-            except OSError:  # ASGI specification, "Disconnected Client"
+                # A client that stops reading must not hold a conversation for ever.
+                async with asyncio.timeout(self.patience):
+                    if not self.started:
+                        self.started = True
+                        await self.send(self.start())
+                    await self.send({"type": "http.response.body", "body": frame, "more_body": more})
+            except OSError:  # ASGI specification, "Disconnected Client"; a TimeoutError is one too.
                 self.gone = True
             self.last = self.clock()
 

@@ -97,7 +97,10 @@ class TargetSource:
             await self._stack.enter_async_context(cast("Any", self._resolved))
 
     async def close(self) -> None:
+        """Leave the target; a later start calls its factory again."""
         await self._stack.aclose()
+        if self._from_factory:
+            self._resolved = None
 
     @property
     def _from_factory(self) -> bool:

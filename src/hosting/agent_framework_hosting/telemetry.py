@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_framework.hosting.turns")
 
 _NO_KEY = "-"
+_NOTHING = nullcontext()
 
 
 def hashed(key: str | None) -> str:
@@ -27,9 +28,10 @@ def hashed(key: str | None) -> str:
 class TurnRecord:
     """Measures one turn; `store_time` counts seconds spent on its state. `finish` writes its line."""
 
-    __slots__ = ("channel", "key", "outcome", "span", "started", "store_time")
+    __slots__ = ("_tracer", "channel", "key", "outcome", "span", "started", "store_time")
 
-    def __init__(self, channel: str, key: str | None, span: Span | None) -> None:
+    def __init__(self, channel: str, key: str | None, span: Span | None, tracer: Tracer | None) -> None:
+        self._tracer = tracer
         self.channel = channel
         self.key = key
         self.span = span
@@ -37,9 +39,15 @@ class TurnRecord:
         self.store_time = 0.0
         self.started = time.perf_counter()
 
+    def span_of(self, name: str) -> AbstractContextManager[object]:
+        """Record the body as a span below the turn's."""
+        if self.span is None or self._tracer is None:
+            return _NOTHING
+        return self._tracer.start_as_current_span(name, context=trace.set_span_in_context(self.span))
+
     def current(self) -> AbstractContextManager[object]:
         """Make the turn's span the parent of what the body records."""
-        return nullcontext() if self.span is None else trace.use_span(self.span, end_on_exit=False)
+        return _NOTHING if self.span is None else trace.use_span(self.span, end_on_exit=False)
 
     def finish(self) -> None:
         if self.span is not None:
@@ -74,4 +82,4 @@ def start_turn(tracer: Tracer | None, channel: str, key: str | None, carrier: Ma
             context=extract(carrier) if carrier else None,
             attributes={"hosting.channel": channel, "hosting.key": hashed(key)},
         )
-    return TurnRecord(channel, key, span)
+    return TurnRecord(channel, key, span, tracer)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigurationError, HostingError, InvalidRequest
-from .hooks import apply_response_hook, apply_run_hook, apply_update_hook
+from .hooks import apply_response_hook, apply_run_hook
+from .keys import check_key
 from .requests import ChannelRequest, HostedRunResult
+from .state.head import random_id
+from .streams import Abandoned, TurnStream
 from .telemetry import start_turn
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate
     from opentelemetry.trace import Tracer
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .state.holds import Hold, Holder
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
-_END: Any = object()
-
 T = TypeVar("T")
 
 
@@ -47,7 +46,7 @@ class Turns:
         return self._runner
 
     @runner.setter
-    def runner(self, runner: Runner) -> None:
+    def runner(self, runner: Runner | None) -> None:
         self._runner = runner
 
     async def run(
@@ -114,10 +113,13 @@ class ActiveTurn:
         self._run: Run | None = None
         self._running = False
         self._ended = False
-        self.finished: asyncio.Event | None = None
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
         self._fresh = session is not None and session.fresh
+        self._kept = True
+        if self._key is None and session is not None and session.parent is not None:
+            # A look at what would come next: it has the parent's history, and is not kept.
+            self._key, self._fresh, self._kept = random_id(), True, False
         self._record = start_turn(turns.tracer, channel_name, self._key, request.attributes)
 
     async def begin(self) -> Run:
@@ -125,9 +127,10 @@ class ActiveTurn:
         key, session = self._key, self.request.session
         began = perf_counter()
         if key is not None and session is not None:
-            self.turn = await self._turns.conversations.begin(
-                key, turn_id(key, self.request), fresh=session.fresh, parent=session.parent
-            )
+            with self._record.span_of("hosting.state.begin"):
+                self.turn = await self._turns.conversations.begin(
+                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent
+                )
         run = self._run = await self._turns.runner.prepare(self.request, self.turn)
         self._record.store_time += perf_counter() - began
         self.started = self._running = True
@@ -163,9 +166,10 @@ class ActiveTurn:
         self._running = False
         began = perf_counter()
         outcome = await self._run.outcome(result)
-        saved = self.turn is not None and (outcome.resumable or not self._fresh)
+        saved = self.turn is not None and self._kept and (outcome.resumable or not self._fresh)
         if saved and self.turn is not None:
-            await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
+            with self._record.span_of("hosting.state.commit"):
+                await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
         self._record.store_time += perf_counter() - began
         return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
 
@@ -187,144 +191,6 @@ class ActiveTurn:
                     await self.turn.end()
             finally:
                 self._record.finish()
-                if self.finished is not None:
-                    self.finished.set()
-
-
-class TurnStream:
-    """A turn whose updates are read one by one: the host's `HostedStream`."""
-
-    def __init__(
-        self,
-        active: ActiveTurn,
-        run: Run,
-        update_hook: ChannelStreamUpdateHook | None,
-        response_hook: ChannelResponseHook | None,
-    ) -> None:
-        self.session = run.session
-        self.hosted: HostedRunResult[Any] | None = None
-        self._active = active
-        self._run = run
-        self._updates = run.updates()
-        self._update_hook = update_hook
-        self._response_hook = response_hook
-        self._exhausted = False
-        self._closed = False
-        self._busy = False
-        self._scope: asyncio.Timeout | None = None
-        active.finished = asyncio.Event()
-
-    def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
-        return self
-
-    async def __anext__(self) -> AgentResponseUpdate:
-        while True:
-            update = await self._pull()
-            if update is _END:
-                raise StopAsyncIteration
-            if self._update_hook is None:
-                return update
-            try:
-                changed = await apply_update_hook(self._update_hook, update)
-            except BaseException as error:
-                await self._fail(error)
-                raise
-            if changed is not None:
-                return changed
-
-    async def _pull(self) -> Any:
-        if self._exhausted or self._closed:
-            return _END
-        try:
-            update = await self._step(anext(self._updates, _END))
-            if update is _END:
-                self._exhausted = True
-            elif self._active.turn is not None:
-                self._active.turn.check()
-        except Abandoned as error:
-            await self._fail(error)
-            return _END
-        except BaseException as error:
-            await self._fail(error)
-            raise
-        return update
-
-    async def _step(self, work: Awaitable[T]) -> T:
-        """Await a piece of the run, so that another task can stop it by closing the stream.
-
-        Raises:
-            Abandoned: That happened.
-        """
-        self._busy = True
-        try:
-            async with asyncio.timeout(None) as self._scope:
-                return await self._active.inside(work)
-        except TimeoutError:
-            if self._scope is not None and self._scope.expired():
-                raise Abandoned from None
-            raise
-        finally:
-            self._busy, self._scope = False, None
-
-    def __await__(self) -> Any:
-        return self.get_final_response().__await__()
-
-    async def get_final_response(self) -> Any:
-        """Read the rest, save the turn and apply the response hook.
-
-        Raises:
-            ConfigurationError: The stream was closed before it was finished.
-        """
-        if self.hosted is not None:
-            return self.hosted.result
-        while await self._pull() is not _END:
-            pass
-        if self._closed:
-            raise self._never_finished()
-        try:
-            result = await self._step(self._run.final())
-            self._busy = True
-            hosted = await self._active.save(result)
-        except Abandoned as error:
-            await self._fail(error)
-            raise self._never_finished() from None
-        except BaseException as error:
-            await self._fail(error)
-            raise
-        self._closed = True
-        await self._active.end(None)
-        if self._response_hook is not None:
-            hosted = await apply_response_hook(
-                self._response_hook, hosted, request=self._active.request, channel_name=self._active.channel_name
-            )
-        self.hosted = hosted
-        return self.hosted.result
-
-    async def aclose(self) -> None:
-        """Cancel the run unless it is finished; the conversation is then as it was before.
-
-        Another task may be reading: its reading ends. One that is saving the turn is waited for.
-        """
-        if self._busy and self._active.finished is not None:
-            if self._scope is not None:
-                self._scope.reschedule(asyncio.get_running_loop().time())
-            await self._active.finished.wait()
-        elif not self._closed:
-            await self._fail(Abandoned())
-
-    async def _fail(self, error: BaseException) -> None:
-        self._closed = True
-        try:
-            await self._updates.aclose()
-        finally:
-            await self._active.end(error)
-
-    def _never_finished(self) -> ConfigurationError:
-        return ConfigurationError("This stream was closed before its run was finished; there is no final response.")
-
-
-class Abandoned(Exception):
-    """The stream was closed before its end."""
 
 
 def turn_id(key: str, request: ChannelRequest) -> str | None:
@@ -336,8 +202,11 @@ def turn_id(key: str, request: ChannelRequest) -> str | None:
     given = request.attributes.get("idempotency_key")
     if given is None:
         return None
-    if not isinstance(given, str):
-        raise InvalidRequest("idempotency_key", "An idempotency key is text.")
+    try:
+        check_key(given)
+    except InvalidRequest:
+        raise InvalidRequest("idempotency_key", "An idempotency key is text without lone surrogates.") from None
+    check_key(key)
     return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]
 
 

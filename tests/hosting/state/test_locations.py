@@ -36,15 +36,15 @@ async def test_memory(state_dir: str | HostStatePaths | None) -> None:
     await state.probe(checkpoints=True)
     assert await in_memory(state.sessions, open_state(state_dir, memory_sessions=5).sessions)
     assert state.checkpoints is state.sessions
-    assert (state.durable, state.checkpoints_durable, state.sessions.shared) == (False, False, False)
+    assert (state.durable, state.checkpoints_durable) == (False, False)
     assert state.description == "memory (at most 5 conversations, gone when the process ends)"
 
 
 async def test_memory_is_bounded() -> None:
-    state = open_state(None, memory_sessions=2, keep=lambda path: path == "aa/0")
+    state = open_state(None, memory_sessions=2)
     for number in range(4):
-        await state.sessions.put(f"k/aa/{number}/head", b"x")
-    assert await state.sessions.list("k/") == ["k/aa/0/head", "k/aa/3/head"]
+        await state.sessions.put(f"d/channel/{number}", b"x")
+    assert await state.sessions.list("d/") == ["d/channel/2", "d/channel/3"]
 
 
 @pytest.mark.parametrize("kind", ["text", "path", "url", "local url"])
@@ -83,7 +83,7 @@ async def test_places_of_a_mapping_are_used_as_they_are(tmp_path: Path) -> None:
 async def test_with_only_checkpoints_all_else_is_in_memory(tmp_path: Path) -> None:
     state = open_state({"checkpoints": tmp_path}, memory_sessions=5)
     await state.probe(checkpoints=True)
-    assert (state.durable, state.checkpoints_durable, state.sessions.shared) == (False, True, False)
+    assert (state.durable, state.checkpoints_durable) == (False, True)
     assert state.description.startswith("sessions in memory (")
     assert state.description.endswith(f", checkpoints in directory {tmp_path}")
     assert await files_after_writing(state.checkpoints, tmp_path) == {"v1"}
@@ -102,8 +102,8 @@ async def test_a_checkpoint_location_wins(tmp_path: Path) -> None:
     assert await files_after_writing(state.checkpoints, tmp_path) == {"elsewhere/v1"}
     state = open_state(None, memory_sessions=5, checkpoint_location=tmp_path / "elsewhere")
     assert (state.durable, state.checkpoints_durable) == (False, True)
-    state = open_state(tmp_path, memory_sessions=5, checkpoint_location="memory://")
-    assert (state.durable, state.checkpoints_durable) == (True, False)
+    with pytest.raises(ConfigurationError, match="lost without a trace"):
+        open_state(tmp_path, memory_sessions=5, checkpoint_location="memory://")
 
 
 def test_unknown_keys_are_refused() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from agent_framework import WorkflowCheckpointException
 
 from ..errors import ConfigurationError, StateDamaged, StateUnavailable
-from .head import FORMAT, check_format
+from .head import FORMAT, check_format, random_id
 from .holds import Hold
 from .settle import settled_put
 from .store import ABSENT, UNCHANGED, StateStore
@@ -48,7 +48,7 @@ class StoredCheckpoints:
         Raises:
             ConfigurationError: It holds a type that could not be read back.
         """
-        name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{turn.id}"
+        name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{random_id()}"
         data = encode_checkpoint(turn.key, checkpoint)
         try:
             decode_checkpoint(name, data)
@@ -105,6 +105,8 @@ class ForeignCheckpoints:
     async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
         try:
             return await self._storage.save(checkpoint)
+        except (WorkflowCheckpointException, TypeError, ValueError) as error:
+            raise ConfigurationError(f"The checkpoint storage refused the workflow's state: {error}") from error
         except Exception as error:
             raise StateUnavailable(f"The checkpoint storage did not save the workflow: {error}") from error
 
@@ -115,6 +117,8 @@ class ForeignCheckpoints:
             raise StateDamaged(
                 reference, f"The workflow checkpoint {reference!r} cannot be read: {error}. Or reset the conversation."
             ) from error
+        except Exception as error:
+            raise StateUnavailable(f"The checkpoint storage did not give the workflow's state: {error}") from error
 
 
 class TurnCheckpoints:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..errors import StateDamaged, TurnBusy, TurnRepeated
+from ..errors import InvalidRequest, StateDamaged, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
@@ -145,12 +145,12 @@ class Conversations:
         """Read a conversation's session and checkpoint name without taking it.
 
         Raises:
-            LookupError: There is no such conversation.
+            InvalidRequest: There is no such conversation.
         """
         path = conversation_path(check_key(key))
         head, version = await self._read(key, path)
         if head is None:
-            raise LookupError("There is no such conversation to continue from.")
+            raise InvalidRequest("session", "There is no such conversation to continue from.")
         self._admit_size(head)
         try:
             return await load_snapshot(self.store, head.snapshot), head.checkpoint

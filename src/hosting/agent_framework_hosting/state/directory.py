@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, StateUnavailable
 from .disk import NEW, NO_LINKS, Disk, open_folder, rename_new, reported
 from .files import STALE, TEMPORARY, NumberedFiles
 from .names import check_name, check_prefix
-from .store import Condition, Unknown, Version, _Marker  # pyright: ignore[reportPrivateUsage]
+from .store import Condition, Marker, Unknown, Version
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +36,6 @@ class DirectoryStore:
 
     `single_instance` does without hard links. It is for one process at a time: nothing keeps two apart.
     """
-
-    shared = True
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class DirectoryStore:
 
     async def get(
         self, name: str, *, unless: Version | None = None
-    ) -> tuple[bytes, Version] | Literal[_Marker.UNCHANGED] | None:
+    ) -> tuple[bytes, Version] | Literal[Marker.UNCHANGED] | None:
         return await self._visit(StateUnavailable, self._files.read, check_name(name), unless)
 
     async def put(self, name: str, data: bytes, *, if_version: Condition = None) -> Version:

@@ -23,7 +23,7 @@ from typing import Literal
 
 from ..errors import StateUnavailable
 from .disk import FOLDER, NEW, REFUSED, Disk, open_folder, read_all, reported, unavailable
-from .store import ABSENT, UNCHANGED, Condition, Lost, Unknown, Version, _Marker  # pyright: ignore[reportPrivateUsage]
+from .store import ABSENT, UNCHANGED, Condition, Lost, Marker, Unknown, Version
 
 KEEP = 4
 STALE = 3600.0
@@ -43,7 +43,7 @@ class NumberedFiles:
         self.root = root
         self._disk = disk
 
-    def read(self, name: str, unless: Version | None) -> tuple[bytes, Version] | Literal[_Marker.UNCHANGED] | None:
+    def read(self, name: str, unless: Version | None) -> tuple[bytes, Version] | Literal[Marker.UNCHANGED] | None:
         folder = self.folder(name)
         with reported(f"read {folder}"):
             for _ in range(TRIES):

@@ -88,7 +88,7 @@ class Holder(Protocol):
             TurnBusy: It was not free within `turn_timeout`.
             TurnRepeated: A turn with this id is already part of it.
             SessionTooLarge: It is larger than `session_bytes`.
-            LookupError: There is no such parent.
+            InvalidRequest: There is no such parent.
         """
         ...
 

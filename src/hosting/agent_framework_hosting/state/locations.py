@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -83,13 +83,12 @@ def open_state(
     *,
     memory_sessions: int,
     checkpoint_location: Place | None = None,
-    keep: Callable[[str], bool] = lambda path: False,
 ) -> StateLocations:
     """Find the stores that `state_dir` names: None for memory, a path, a URL, or a mapping of those.
 
     A single place is divided into `sessions/` and `checkpoints/`; those of a mapping are used as they are. A mapping
     without `checkpoints` has them beside the sessions; without `sessions` everything else is in memory.
-    `checkpoint_location` wins over both. `memory_sessions` and `keep` bound what is in memory: see `MemoryStore`.
+    `checkpoint_location` wins over both. `memory_sessions` bounds what is in memory.
 
     Raises:
         ConfigurationError: A place makes no sense, or is of a kind that this release does not have.
@@ -109,7 +108,12 @@ def open_state(
         checkpoints = locate(checkpoint_location, "checkpoint_location")
         description = describe(sessions, checkpoints, memory_sessions)
 
-    memory = MemoryStore(max_groups=memory_sessions, keep=keep)
+    if sessions is not None and checkpoints is None:
+        raise ConfigurationError(
+            "Checkpoints in memory beside stored sessions would be lost without a trace. Leave out "
+            "state_dir['checkpoints'], which puts them beside the sessions, or give it a directory."
+        )
+    memory = MemoryStore(max_documents=memory_sessions)
     sessions_store = memory if sessions is None else sessions.store()
     if checkpoints == sessions:
         checkpoints_store = sessions_store

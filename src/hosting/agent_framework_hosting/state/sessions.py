@@ -30,17 +30,16 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
     Raises:
         ConfigurationError: A value has no JSON form; the message names its place and type.
     """
+    if bad := _find_key(session.state, "session.state"):
+        raise _refused(*bad)
     document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
     try:
         # JSON would take an enumeration or a subclass of text and give back something else: marshal refuses those.
-        marshal.dumps(document["session"])
+        marshal.dumps(document)
         text = _encoder.encode(document)
     except (TypeError, ValueError) as error:
-        path, kind = _find_bad(document["session"], "session") or ("session", str(error))
-        raise ConfigurationError(
-            f"The value at {path} cannot be stored ({kind}). Keep plain JSON values in the session, or give its "
-            "type a codec with agent_framework.register_state_type(), at import time."
-        ) from None
+        bad = _find_bad(document["session"], "session") or _find_bad(document["pending"], "pending")
+        raise _refused(*(bad or ("session", str(error)))) from None
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -71,6 +70,28 @@ def decode_session(name: str, data: bytes, key: str) -> StoredSession:
             "values of your own types, call register_state_type() at import time.",
         ) from error
     return StoredSession(session, pending)
+
+
+def _refused(path: str, kind: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The value at {path} cannot be stored ({kind}). Keep plain JSON values in the session, or give its type a "
+        "codec with agent_framework.register_state_type(), at import time."
+    )
+
+
+def _find_key(value: object, path: str) -> tuple[str, str] | None:
+    """Find a key that is no text: the framework would make text of it, and two keys might become one."""
+    if isinstance(value, dict):
+        for key, item in cast("dict[object, object]", value).items():
+            if not isinstance(key, str):
+                return f"{path}.{key!r}", f"a key of type {type(key).__name__}"
+            if isinstance(item, (dict, list, tuple)) and (bad := _find_key(cast("object", item), f"{path}.{key}")):
+                return bad
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            if isinstance(item, (dict, list, tuple)) and (bad := _find_key(cast("object", item), f"{path}[{index}]")):
+                return bad
+    return None
 
 
 def _refuse(value: object) -> object:

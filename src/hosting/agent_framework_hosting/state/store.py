@@ -12,15 +12,15 @@ Version = str
 """Opaque; different for every write of a document, also for equal bytes."""
 
 
-class _Marker(Enum):
+class Marker(Enum):
     ABSENT = "absent"
     UNCHANGED = "unchanged"
 
 
-ABSENT: Final = _Marker.ABSENT
-UNCHANGED: Final = _Marker.UNCHANGED
+ABSENT: Final = Marker.ABSENT
+UNCHANGED: Final = Marker.UNCHANGED
 
-Condition = Version | Literal[_Marker.ABSENT] | None
+Condition = Version | Literal[Marker.ABSENT] | None
 """What `put` expects to find: that version, nothing at all, or (None) anything."""
 
 
@@ -41,12 +41,9 @@ class StateStore(Protocol):
     Every operation raises `StateUnavailable` when the store does not answer in bounded time.
     """
 
-    shared: bool
-    """Whether another process can reach the same documents."""
-
     async def get(
         self, name: str, *, unless: Version | None = None
-    ) -> tuple[bytes, Version] | Literal[_Marker.UNCHANGED] | None:
+    ) -> tuple[bytes, Version] | Literal[Marker.UNCHANGED] | None:
         """Read a whole document; None where there is none, `UNCHANGED` where its version is still `unless`."""
         ...
 
@@ -74,11 +71,10 @@ class ScopedStore:
     def __init__(self, store: StateStore, prefix: str) -> None:
         self._store = store
         self._prefix = prefix.rstrip("/") + "/"
-        self.shared = store.shared
 
     async def get(
         self, name: str, *, unless: Version | None = None
-    ) -> tuple[bytes, Version] | Literal[_Marker.UNCHANGED] | None:
+    ) -> tuple[bytes, Version] | Literal[Marker.UNCHANGED] | None:
         return await self._store.get(self._prefix + name, unless=unless)
 
     async def put(self, name: str, data: bytes, *, if_version: Condition = None) -> Version:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
-from ..errors import TurnBusy, TurnRepeated
+from ..errors import InvalidRequest, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .head import LOG_LENGTH, random_id
@@ -71,7 +71,7 @@ class TransientConversations:
     async def peek(self, key: str) -> tuple[bytes | None, str | None]:
         record = self._records.get(key)
         if record is None:
-            raise LookupError("There is no such conversation to continue from.")
+            raise InvalidRequest("session", "There is no such conversation to continue from.")
         admit_size(0 if record.snapshot is None else len(record.snapshot), self._limits.session_bytes)
         return record.snapshot, record.checkpoint
 

@@ -1,0 +1,89 @@
+"""Where a host's state goes, and with it a workflow's checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from .limits import HostLimits
+from .state.locations import Place, StateLocations, open_state
+from .targets import check_workflow, own_checkpoints
+
+if TYPE_CHECKING:
+    from agent_framework import CheckpointStorage, Workflow
+
+    from .state.checkpoints import CheckpointKeeper
+    from .state.holds import Holder
+
+logger = logging.getLogger("agent_framework.hosting")
+
+
+class StatePlaces:
+    """What `state_dir` and `checkpoint_location` together say.
+
+    Raises:
+        ConfigurationError: A place makes no sense, or is of a kind that this release does not have.
+        ValueError: `state_dir` has an unknown key.
+    """
+
+    def __init__(
+        self,
+        state_dir: object,
+        checkpoint_location: str | os.PathLike[str] | CheckpointStorage | None,
+        limits: HostLimits,
+    ) -> None:
+        self._limits = limits
+        given = checkpoint_location
+        place = given if isinstance(given, (str, os.PathLike)) else None
+        self._storage = None if isinstance(given, (str, os.PathLike)) else given
+        self.locations: StateLocations = open_state(
+            cast("Place | None", state_dir), memory_sessions=limits.memory_sessions, checkpoint_location=place
+        )
+        # Checkpoints beside the sessions are only a default: a workflow with a storage of its own keeps that.
+        default = isinstance(state_dir, Mapping) and "checkpoints" not in state_dir
+        self._managed = given is not None or (self.locations.checkpoints_durable and not default)
+        if given is not None and isinstance(state_dir, Mapping) and "checkpoints" in state_dir:
+            logger.warning("checkpoint_location wins over state_dir['checkpoints'], which is not used.")
+
+    def holder(self) -> Holder:
+        """Make what conversations are taken from."""
+        if self.locations.durable:
+            from .state.conversations import Conversations
+
+            return Conversations(self.locations.sessions, self._limits)
+
+        from .state.transient import TransientConversations
+
+        return TransientConversations(self._limits)
+
+    def check(self, workflow: Workflow) -> None:
+        """Refuse a workflow whose state could not be kept.
+
+        Raises:
+            ConfigurationError, RuntimeError: As `check_workflow`.
+        """
+        durable = self.locations.durable or self.locations.checkpoints_durable or self._storage is not None
+        check_workflow(workflow, durable=durable, managed=self._managed)
+
+    def keeper(self, workflow: Workflow) -> CheckpointKeeper:
+        """Make what keeps the checkpoints of this workflow's turns."""
+        from .state.checkpoints import ForeignCheckpoints, StoredCheckpoints, TransientCheckpoints
+
+        storage = self._storage if self._managed else own_checkpoints(workflow)
+        if storage is not None:
+            return ForeignCheckpoints(storage)
+        if self.locations.checkpoints_durable:
+            return StoredCheckpoints(self.locations.checkpoints)
+        return TransientCheckpoints()
+
+    def describe(self, *, workflow: bool) -> str:
+        """Say where the state is, for the start-up line."""
+        if workflow and self.locations.checkpoints_durable and not self.locations.durable:
+            logger.warning(
+                "Only checkpoints are stored; which of them a conversation continues from is in memory and gone with "
+                "the process. Give state_dir a place for sessions as well."
+            )
+        given = "checkpoints in the given storage, " if self._storage is not None else ""
+        return given + self.locations.description
