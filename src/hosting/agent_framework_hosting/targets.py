@@ -123,7 +123,8 @@ class TargetSource:
 
             return AgentRunner(cast("SupportsAgentRun", target))
 
-        from .running.instances import SharedWorkflow, WorkflowFactory, forgetful_executors
+        from .running.executors import forgetful_executors
+        from .running.instances import SharedWorkflow, WorkflowFactory
 
         assert keeper is not None
         if is_workflow(target) and self._from_factory:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
-from ..errors import ConfigurationError, TurnBusy
+from ..errors import TurnBusy
 from ..state.queues import LocalQueues
+from .executors import blank_checkpoint, end_runs, executors_of, initial_states
 
 if TYPE_CHECKING:
     from agent_framework import Executor, Workflow, WorkflowCheckpoint
-
-
-# What the framework itself keeps on an executor that asks for information.
-_REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
-_initial: WeakKeyDictionary[Executor, dict[str, Any]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -50,7 +44,7 @@ class SharedWorkflow:
         self.model = workflow
         self._states = states
         self._wait = wait
-        self._lock = asyncio.Lock()
+        self._queues = LocalQueues()
 
     @classmethod
     async def capture(cls, workflow: Workflow, *, wait: float) -> SharedWorkflow:
@@ -63,11 +57,14 @@ class SharedWorkflow:
 
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[Workflow]:
-        async with line_up(self._lock, self._wait):
+        leave = await line_up(self._queues, "", self._wait)
+        try:
+            yield self.model
+        finally:
             try:
-                yield self.model
-            finally:
                 await end_runs(self.model)
+            finally:
+                leave()
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
         return blank_checkpoint(workflow, self._states)
@@ -105,10 +102,7 @@ class WorkflowFactory:
         executors = executors_of(workflow)
         async with AsyncExitStack() as stack:
             for number in sorted(map(id, executors)):  # in one order, so that no two turns wait for each other
-                try:
-                    stack.callback(await self._queues.enter(str(number), self._wait))
-                except TimeoutError:
-                    raise busy() from None
+                stack.callback(await line_up(self._queues, str(number), self._wait))
             if isinstance(workflow, AsyncContext):
                 await stack.enter_async_context(workflow)
             try:
@@ -123,126 +117,16 @@ class WorkflowFactory:
         return blank_checkpoint(workflow, self._states)
 
 
-@asynccontextmanager
-async def line_up(lock: asyncio.Lock, wait: float) -> AsyncGenerator[None]:
-    """Hold a lock, waiting at most `wait` seconds.
+async def line_up(queues: LocalQueues, name: str, wait: float) -> Callable[[], None]:
+    """Wait at most `wait` seconds for one's turn on an object, and give the function that ends it.
 
     Raises:
         TurnBusy: It was not free in time.
     """
     try:
-        async with asyncio.timeout(wait):
-            await lock.acquire()
+        return await queues.enter(name, wait)
     except TimeoutError:
-        raise busy() from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def busy() -> TurnBusy:
-    return TurnBusy(
-        "The workflow is busy with other conversations. Try again in a moment; give the host a factory that "
-        "constructs its executors to run conversations side by side."
-    )
-
-
-def workflows_of(workflow: Workflow) -> list[Workflow]:
-    """Give a workflow and all that a run of it reaches inside."""
-    found = [workflow]
-    for executor in workflow.executors.values():
-        if (inner := inner_workflow(executor)) is not None:
-            found += workflows_of(inner)
-    return found
-
-
-def inner_workflow(executor: Executor) -> Workflow | None:
-    from agent_framework import AgentExecutor, WorkflowAgent, WorkflowExecutor
-
-    if isinstance(executor, WorkflowExecutor):
-        return executor.workflow
-    if isinstance(executor, AgentExecutor) and isinstance(executor.agent, WorkflowAgent):
-        return executor.agent.workflow
-    return None
-
-
-def executors_of(workflow: Workflow) -> list[Executor]:
-    return [executor for part in workflows_of(workflow) for executor in part.executors.values()]
-
-
-async def end_runs(workflow: Workflow) -> None:
-    """End what still runs: closing the stream of a workflow agent leaves that to the garbage collector."""
-    for part in workflows_of(workflow):
-        active = part._active_run  # pyright: ignore[reportPrivateUsage]
-        if active is not None and (stream := active()) is not None:
-            await stream.close()
-
-
-async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
-    """Ask every executor what it holds; an agent executor starts with a session of its own each time.
-
-    An executor is asked once in its life: by the next host that serves it, it has run.
-    """
-    states: dict[str, dict[str, Any]] = {}
-    for name, executor in workflow.executors.items():
-        if executor not in _initial:
-            try:
-                _initial[executor] = copy.deepcopy(await initial_state(executor))
-            except Exception as error:
-                raise ConfigurationError(
-                    f"The workflow's executor {name!r} cannot be restored between conversations: its "
-                    f"on_checkpoint_save() failed ({error}). Return plain values from it, or give the host a factory "
-                    "that constructs its executors."
-                ) from error
-        states[name] = _initial[executor]
-    return states
-
-
-async def initial_state(executor: Executor) -> dict[str, Any]:
-    from agent_framework import AgentExecutor, WorkflowExecutor
-
-    if isinstance(executor, AgentExecutor):
-        return {}
-    if isinstance(executor, WorkflowExecutor):
-        # As it would save itself, but for the sessions of the agents inside.
-        inner = executor.workflow
-        return {"sub_workflow_checkpoint": blank_checkpoint(inner, await initial_states(inner))}
-    return await executor.on_checkpoint_save()
-
-
-def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> WorkflowCheckpoint:
-    """Describe the workflow as it was before its first turn."""
-    from agent_framework import WorkflowCheckpoint
-
-    return WorkflowCheckpoint(
-        workflow_name=workflow.name,
-        graph_signature_hash=workflow.graph_signature_hash,
-        state={"_executor_state": copy.deepcopy(states)},
-    )
-
-
-def forgetful_executors(workflow: Workflow) -> list[str]:
-    """Name the executors that hold something of their own which no checkpoint covers."""
-    return sorted({executor.id for executor in executors_of(workflow) if is_forgetful(executor)})
-
-
-def is_forgetful(executor: Executor) -> bool:
-    from agent_framework import AgentExecutor, Executor, FunctionExecutor
-
-    if isinstance(executor, AgentExecutor):
-        return inner_workflow(executor) is not None  # It saves the agent's session, not the workflow behind it.
-    if isinstance(executor, FunctionExecutor) or _has_hooks(executor):
-        return False
-    plain = set(vars(Executor(id="plain", defer_discovery=True))) | _REQUEST_ATTRIBUTES
-    return not set(vars(executor)) <= plain
-
-
-def _has_hooks(executor: Executor) -> bool:
-    from agent_framework import Executor
-
-    kind = type(executor)
-    return (
-        kind.on_checkpoint_save is not Executor.on_checkpoint_save
-        and kind.on_checkpoint_restore is not Executor.on_checkpoint_restore
-    )
+        raise TurnBusy(
+            "The workflow is busy with other conversations. Try again in a moment; give the host a factory that "
+            "constructs its executors to run conversations side by side."
+        ) from None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent_framework import WorkflowCheckpointException
@@ -28,12 +29,10 @@ if TYPE_CHECKING:
 _restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
 
 
-def _expected(record: logging.LogRecord) -> bool:
+@cache
+def quiet_restores() -> None:
     """Drop the engine's warning that a restore replaces pending requests: they are another conversation's."""
-    return not _restoring.get()
-
-
-logging.getLogger("agent_framework._workflows._workflow").addFilter(_expected)
+    logging.getLogger("agent_framework._workflows._workflow").addFilter(lambda record: not _restoring.get())
 
 
 class WorkflowRunner:
@@ -157,6 +156,7 @@ async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Hold |
     """
     if checkpoints.start is None:
         return
+    quiet_restores()
     token = _restoring.set(True)
     try:
         await workflow.run(checkpoint_id=checkpoints.start.checkpoint_id, checkpoint_storage=checkpoints)
