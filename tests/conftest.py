@@ -17,6 +17,7 @@ from scripts.workspace import ROOT
 pytest.register_assert_rewrite("tests.support")
 
 PARTS: dict[str, Callable[[], bool]] = {
+    "curl": lambda: shutil.which("curl") is not None,
     "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
     "lambda-emulator": LAMBDA_EMULATOR.exists,
     "node": lambda: shutil.which("node") is not None,

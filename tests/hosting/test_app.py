@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,45 @@ async def test_a_channels_middleware_wraps_only_its_routes_in_the_order_given() 
 def test_channels_that_get_in_each_others_way_are_refused(channels: list[ProbeChannel], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         host_of(*channels)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "A", "", "..", ".", "a b", "1a", "é", "a\n", "a" * 101, "d/../k"], ids=lambda name: repr(name[:9])
+)
+def test_a_name_that_cannot_be_part_of_a_place_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"channel name {re.escape(repr(name))} must be"):
+        host_of(ProbeChannel(name))
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 100, "a.b_c-1", "z.."])
+def test_a_plain_name_is_taken(name: str) -> None:
+    assert host_of(ProbeChannel(name)).app
+
+
+class Nameless:
+    path = "/nameless"
+
+    def contribute(self, context: Any) -> ChannelContribution:
+        return ChannelContribution()
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ([ProbeChannel], r"ProbeChannel'> is no channel: one has a name, a path and contribute\(context\)"),
+        ([ProbeChannel("a", "/a"), Nameless()], "Nameless object .* is no channel"),
+        ([None], "None is no channel"),
+        (["invocations"], "'invocations' is no channel"),
+        ("invocations", "'i' is no channel"),
+        (ProbeChannel(), r"channels=\[…\], also for one"),
+        (iter([ProbeChannel()]), r"channels=\[…\]"),
+        (None, r"channels=\[…\]"),
+    ],
+    ids=["class", "nameless", "None", "text", "bare-text", "single", "iterator", "nothing"],
+)
+def test_what_is_no_list_of_channels_is_refused(channels: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        AgentFrameworkHost(ScriptedAgent(), channels=channels)
 
 
 @pytest.mark.parametrize("path", ["", "/readiness"])

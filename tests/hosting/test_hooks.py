@@ -126,6 +126,33 @@ async def test_when_the_response_hook_fails_the_turn_is_saved_already(stream: bo
         assert (await served.ask("a", "y")).result.text == "2: y"
 
 
+@BOTH
+async def test_a_response_hook_that_failed_once_is_called_again_and_the_turn_is_there(
+    wrap: Wrap, state_dir: Path | None
+) -> None:
+    seen: list[str] = []
+
+    def hook(hosted: HostedRunResult[Any], **_: Any) -> HostedRunResult[Any]:
+        seen.append(hosted.result.text)
+        if len(seen) == 1:
+            raise ValueError("no words")
+        return hosted.replace(result=hosted.result.text.upper())
+
+    agent = ScriptedAgent()
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "x", hooks={"response_hook": wrap(hook)})
+        with pytest.raises(ValueError, match="no words"):
+            await turn.get_final_response()
+        assert turn.hosted is None
+        assert await turn.get_final_response() == "1: X"
+        assert turn.hosted is not None and (turn.hosted.result, turn.hosted.saved) == ("1: X", True)
+        assert await turn == "1: X"
+        assert seen == ["1: x", "1: x"], "the agent's own result both times, and no third call"
+        await turn.aclose()
+        assert (await served.ask("a", "y")).result.text == "2: y"
+    assert len(agent.heard) == 2, "the turn was run once"
+
+
 @STREAM
 async def test_within_a_response_hook_the_conversation_is_free(stream: bool, state_dir: Path | None) -> None:
     async with serving(ScriptedAgent(), state_dir=state_dir) as served:

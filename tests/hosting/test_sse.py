@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message
 
 from agent_framework_hosting.sse import EventStream, encode_event
-from tests.support.asgi import Connection
+from tests.support.asgi import PATIENCE, Connection
 from tests.support.sse import Event, parse_events
 
 BREAKS = ["\r", "\n", "\r\n", "\n\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029", "\0", "\ufeff", ":", " ", "data: "]
@@ -303,3 +304,57 @@ async def test_nothing_is_left_running() -> None:
     async with Connection(stream(frames_of(ValueError("x")))) as connection:
         await connection.end()
     assert asyncio.all_tasks() == before
+
+
+class Stalled(Connection):
+    """A client that takes `taken` messages and then stops reading, without going away."""
+
+    taken = 0
+
+    async def deliver(self, message: Message) -> None:
+        if len(self.outgoing) >= self.taken:
+            await asyncio.Event().wait()
+        await super().deliver(message)
+
+    async def over(self) -> None:
+        """Wait for the end of the request; raises what the app raised."""
+        assert self.task is not None
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.shield(self.task)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_a_client_that_stops_reading_counts_as_gone_and_the_source_is_closed(taken: int) -> None:
+    before = asyncio.all_tasks()
+    cleaned: list[str] = []
+
+    async def cleanup() -> None:
+        await asyncio.sleep(0)
+        cleaned.append("done")
+
+    source = Source(*[b"data: 1\n\n"] * 3, cleanup=cleanup)
+    async with Stalled(stream(source.frames(), patience=0.05)) as connection:
+        connection.taken = taken
+        await connection.over()
+    assert (source.ended, cleaned) == ("GeneratorExit", ["done"])
+    assert not source.waiting.is_set(), "nobody asks the source for frames that nobody takes"
+    assert len(connection.outgoing) == taken
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("taken", [0, 2], ids=["before-the-first-byte", "after-a-frame"])
+async def test_a_client_that_takes_no_comment_counts_as_gone_and_the_source_is_cancelled(taken: int) -> None:
+    source = Source(*[b"data: 1\n\n"] * (taken - 1))
+    async with Stalled(stream(source.frames(), interval=0.005, patience=0.05)) as connection:
+        connection.taken = taken
+        await connection.over()
+    assert source.waiting.is_set()
+    assert source.ended == "CancelledError"
+    assert len(connection.outgoing) == taken
+
+
+async def test_a_client_that_takes_nothing_of_a_failure_counts_as_gone() -> None:
+    async with Stalled(stream(frames_of(b"data: 1\n\n", ValueError("broke")), patience=0.05)) as connection:
+        connection.taken = 2
+        await connection.over()
+    assert connection.body == b"data: 1\n\n"

@@ -10,7 +10,7 @@ import pytest
 from agent_framework import Workflow, workflow
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
-from tests.support.channels import ProbeChannel, serving, started
+from tests.support.channels import ProbeChannel, Served, serving, started
 from tests.support.targets import (
     Counted,
     ManagedAgent,
@@ -134,6 +134,68 @@ async def test_an_agent_is_closed_when_start_up_fails_later() -> None:
         async with started(host):
             pass
     assert events == ["entered", "closed"]
+
+
+class Unready(ManagedAgent):
+    """An agent that cannot be entered."""
+
+    async def __aenter__(self) -> Self:
+        self.events.append("refused")
+        raise ValueError("not yet")
+
+
+@pytest.mark.parametrize("where", ["factory", "agent", "channel"])
+async def test_after_a_failed_start_up_the_next_one_calls_the_factory_again(where: str) -> None:
+    events: list[str] = []
+    failures = [where]
+
+    def make() -> ManagedAgent:
+        events.append("made")
+        if failures == ["factory"]:
+            raise ValueError("not yet")
+        return (Unready if failures == ["agent"] else ManagedAgent)(events)
+
+    async def listen() -> None:
+        if failures == ["channel"]:
+            raise ValueError("not yet")
+
+    channel = ProbeChannel(on_startup=[listen])
+    host = AgentFrameworkHost(make, channels=[channel])
+    with pytest.raises(ValueError, match="not yet"):
+        async with started(host):
+            pass
+    assert (
+        events
+        == {
+            "factory": ["made"],
+            "agent": ["made", "refused"],
+            "channel": ["made", "entered", "closed"],
+        }[where]
+    )
+    events.clear()
+    failures.clear()
+    async with started(host):
+        assert events == ["made", "entered"]
+        assert (await Served(host, channel.context).ask("a", "x")).result.text == "1: x"
+    assert events == ["made", "entered", "closed"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [ScriptedAgent(), ScriptedAgent, memory_workflow(), memory_workflow],
+    ids=["agent", "class", "workflow", "factory"],
+)
+async def test_after_the_shutdown_turns_are_refused_until_the_next_start(target: Any) -> None:
+    channel = ProbeChannel()
+    host = AgentFrameworkHost(target, channels=[channel])
+    for _ in range(2):
+        async with started(host):
+            served = Served(host, channel.context)
+            await served.ask("a", "x")
+        for run in (served.ask, served.stream):
+            with pytest.raises(ConfigurationError, match="has not been started") as refused:
+                await run("a", "y")
+            assert not refused.value.started
 
 
 class ManagedWorkflow(Workflow):

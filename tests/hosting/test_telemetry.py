@@ -114,3 +114,12 @@ def test_a_span_continues_the_callers_trace(spans: list[dict[str, Any]]) -> None
 def test_what_the_agent_records_is_below_its_turn(spans: list[dict[str, Any]]) -> None:
     agents = [span for span in spans if span["name"] == "agent"]
     assert [span["parent"] for span in agents] == [span["id"] for span in turns(spans)[:3]]
+
+
+def test_what_is_done_to_the_state_is_below_its_turn(spans: list[dict[str, Any]]) -> None:
+    """Every turn in a conversation begins there; only a saved one commits."""
+    kept = [span for span in turns(spans) if span["attributes"]["hosting.key"] != "-"]
+    saved = [span for span in kept if span["attributes"]["hosting.outcome"] == "saved"]
+    for name, above in (("hosting.state.begin", kept), ("hosting.state.commit", saved)):
+        found = [(span["trace"], span["parent"]) for span in spans if span["name"] == name]
+        assert found == [(span["trace"], span["id"]) for span in above]

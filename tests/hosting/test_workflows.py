@@ -19,6 +19,7 @@ from agent_framework import (
     InMemoryCheckpointStorage,
     Message,
     WorkflowBuilder,
+    WorkflowCheckpointException,
     WorkflowContext,
     WorkflowEvent,
     WorkflowRunResult,
@@ -32,6 +33,7 @@ from agent_framework_hosting import (
     AgentFrameworkHost,
     ConfigurationError,
     HostedRunResult,
+    HostingError,
     InvalidRequest,
     StateDamaged,
     StateUnavailable,
@@ -388,15 +390,64 @@ async def test_checkpoints_go_to_the_given_storage(tmp_path: Path) -> None:
     assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 2
 
 
-class AwayStorage(InMemoryCheckpointStorage):
+class FailingStorage(InMemoryCheckpointStorage):
+    """A storage of the user's; what it is given fails its operations."""
+
+    saving: Exception | None = None
+    loading: Exception | None = None
+
     async def save(self, checkpoint: Any) -> str:
-        raise OSError("no storage")
+        if self.saving is not None:
+            raise self.saving
+        return await super().save(checkpoint)
+
+    async def load(self, checkpoint_id: str) -> Any:
+        if self.loading is not None:
+            raise self.loading
+        return await super().load(checkpoint_id)
 
 
-async def test_a_given_storage_that_fails_fails_the_turn() -> None:
-    async with serving(memory_workflow(), checkpoint_location=AwayStorage()) as served:
-        with pytest.raises(StateUnavailable, match="no storage"):
-            await served.ask("a", "x")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError("no storage"), StateUnavailable, "did not save the workflow: no storage"),
+        (WorkflowCheckpointException("no such type"), ConfigurationError, "refused the workflow's state: no such type"),
+        (TypeError("not picklable"), ConfigurationError, "refused the workflow's state: not picklable"),
+        (ValueError("too deep"), ConfigurationError, "refused the workflow's state: too deep"),
+    ],
+    ids=["OSError", "WorkflowCheckpointException", "TypeError", "ValueError"],
+)
+async def test_a_given_storage_that_does_not_save_fails_the_turn(
+    error: Exception, kind: type[HostingError], said: str, stream: bool
+) -> None:
+    storage = FailingStorage()
+    async with serving(memory_workflow(), checkpoint_location=storage) as served:
+        await served.ask("a", "1")
+        storage.saving = error
+        with pytest.raises(kind, match=said) as failed:
+            await served.finish("a", "2", stream=stream)
+        assert failed.value.started and failed.value.__cause__ is error
+        storage.saving = None
+        assert outputs(await served.ask("a", "3"))[-1] == "nothing+1+3 & 1+3"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(OSError("no storage"), StateUnavailable), (WorkflowCheckpointException("no storage"), StateDamaged)],
+    ids=["OSError", "WorkflowCheckpointException"],
+)
+async def test_a_given_storage_that_does_not_load_runs_nothing(error: Exception, kind: type[HostingError]) -> None:
+    storage = FailingStorage()
+    async with serving(memory_workflow(), checkpoint_location=storage) as served:
+        await served.ask("a", "1")
+        storage.loading = error
+        with pytest.raises(kind, match="no storage") as failed:
+            await served.ask("a", "2")
+        assert not failed.value.started and failed.value.__cause__ is error
+        assert outputs(await served.ask("b", "1"))[-1] == "nothing+1 & 1"
+        storage.loading = None
+        assert outputs(await served.ask("a", "3"))[-1] == "nothing+1+3 & 1+3"
 
 
 async def test_a_checkpoint_that_a_given_storage_lost_is_damage() -> None:

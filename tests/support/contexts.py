@@ -29,7 +29,6 @@ def update(text: str) -> AgentResponseUpdate:
 class DocumentStore:
     """A dict. `failure` is raised by every operation; `on_get` runs before each read."""
 
-
     def __init__(self) -> None:
         self.documents: dict[str, bytes] = {}
         self.failure: Exception | None = None

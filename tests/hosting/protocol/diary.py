@@ -11,6 +11,7 @@ from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Co
 
 from agent_framework_hosting import ChannelRequest, ChannelSession, HostLimits
 from agent_framework_hosting.context import HostContext
+from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.head import INLINE_BYTES
 from agent_framework_hosting.state.sessions import decode_session
@@ -108,7 +109,7 @@ async def read_diary(store: StateStore, key: str) -> list[str]:
     conversations = Conversations(store, LONG)
     try:
         snapshot, _ = await conversations.peek(key)
-    except LookupError:
+    except InvalidRequest:
         return []
     finally:
         await conversations.close()

@@ -274,7 +274,7 @@ async def test_a_child_starts_from_its_parent_and_leaves_it_alone(store: FaultSt
         await say(context, "parent", "one")
         for n in range(2):
             assert await say(context, f"child {n}", "two", parent="parent", fresh=True) == "2: two"
-        with pytest.raises(LookupError):
+        with pytest.raises(InvalidRequest):
             await say(context, "orphan", "two", parent="nobody")
         assert await say(context, "orphan", "one") == "1: one"  # its lease was given back
     assert await read_diary(store, "parent") == ["one"]
@@ -302,7 +302,7 @@ async def test_a_deleted_conversation_is_not_brought_back_by_a_turn(store: Fault
     with pytest.raises(TurnConflict):
         await turn.commit(snapshot=b"1", checkpoint=None)
     await turn.end()
-    with pytest.raises(LookupError):
+    with pytest.raises(InvalidRequest):
         await conversations.peek(KEY)
 
 

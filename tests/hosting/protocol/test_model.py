@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from agent_framework_hosting import HostLimits
-from agent_framework_hosting.errors import StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
+from agent_framework_hosting.errors import InvalidRequest, StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.turn import Turn
@@ -163,7 +163,7 @@ class Protocol(RuleBasedStateMachine):
             for instance in self.instances:
                 try:
                     snapshot, _ = self.runner.run(instance.peek(key))
-                except LookupError:
+                except InvalidRequest:
                     snapshot = None
                 assert words_of(snapshot) == kept.words
 

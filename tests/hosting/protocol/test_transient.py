@@ -45,7 +45,7 @@ async def test_a_turn_is_kept_when_it_is_committed(conversations: TransientConve
 async def test_the_least_recently_used_conversation_goes(conversations: TransientConversations) -> None:
     for key in ("a", "b", "c", "a", "d"):
         await take(conversations, key, key.encode())
-    with pytest.raises(LookupError):
+    with pytest.raises(InvalidRequest):
         await conversations.peek("b")
     for key in ("a", "c", "d"):
         assert await conversations.peek(key) == (key.encode(), None)
@@ -66,7 +66,7 @@ async def test_conversations_in_use_stay_above_the_bound(conversations: Transien
     for key in ("k4", "k5", "new"):
         await conversations.peek(key)
     for n in range(4):
-        with pytest.raises(LookupError):
+        with pytest.raises(InvalidRequest):
             await conversations.peek(f"k{n}")
 
 
@@ -76,7 +76,7 @@ async def test_what_came_to_nothing_takes_no_place(conversations: TransientConve
     for n in range(3):
         turn = await conversations.begin(f"never {n}")
         await turn.end()
-        with pytest.raises(LookupError):
+        with pytest.raises(InvalidRequest):
             await conversations.begin(f"orphan {n}", parent="nobody")
     assert await take(conversations, "c", b"2") == b"1"
 
