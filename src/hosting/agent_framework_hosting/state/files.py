@@ -103,7 +103,7 @@ class NumberedFiles:
             if expected not in (None, latest):
                 raise Lost(f"{folder} has changed: read it again before writing.")
             number = latest + 1
-            won = self._commit(fd, folder, temporary, number)
+            won = self._commit(fd, folder, temporary, number, again=expected is None)
         finally:
             with contextlib.suppress(OSError):
                 self._disk.unlink(temporary, dir_fd=fd)
@@ -140,8 +140,8 @@ class NumberedFiles:
             raise
         return temporary
 
-    def _commit(self, fd: int, folder: str, temporary: str, number: int) -> bool:
-        """Give the file its number; False if another file has it.
+    def _commit(self, fd: int, folder: str, temporary: str, number: int, *, again: bool) -> bool:
+        """Give the file its number; False if another file has it, or had it and `again` allows to write once more.
 
         Raises:
             StateUnavailable: It was certainly not given.
@@ -153,7 +153,12 @@ class NumberedFiles:
                 self._disk.commit(temporary, target, src_dir_fd=fd, dst_dir_fd=fd)
             except FileExistsError:
                 # A network file system that repeats a request after a lost answer meets its own link.
-                return os.stat(target, dir_fd=fd).st_ino == os.stat(temporary, dir_fd=fd).st_ino
+                try:
+                    return os.stat(target, dir_fd=fd).st_ino == os.stat(temporary, dir_fd=fd).st_ino
+                except FileNotFoundError:  # Many writes later: whose it was cannot be told any more.
+                    if again:
+                        return False
+                    raise
             except OSError as error:
                 if error.errno in REFUSED:
                     raise unavailable(f"write {folder}", error) from error
