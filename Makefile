@@ -8,21 +8,25 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test lint format bench serve wheels build constraints clean
+.PHONY: help python setup tools demo test lint format bench serve wheels build constraints clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z ]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: ## make .venv (Python 3.13) with our packages and all that development needs
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.13' >&2; exit 1; }
+
+setup: python ## make .venv (Python 3.13) with our packages and all that development needs
 	@$(PYTHON) -m scripts.environments development
 
-tools: ## fetch the AWS Lambda emulator into .tools/
+tools: python ## fetch the AWS Lambda emulator into .tools/
 	@$(PYTHON) -m scripts.environments tools
 
 demo: setup tools ## one agent on Lambda and on Azure Functions, remembering across cold starts
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.demo
 
-test: ## every suite, emulators included, also on the oldest Python found; arguments for pytest: ARGS="-k name"
+test: python ## every suite, emulators included, also on the oldest Python found; arguments for pytest: ARGS="-k name"
 	@$(PYTHON) -m scripts.environments development tools oldest
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.suites $(ARGS)
 
@@ -36,20 +40,20 @@ format: setup ## put the code in order
 	@$(VENV)/ruff check --fix
 	@$(VENV)/ruff format
 
-bench: setup tools ## measure, and compare with the targets
+bench: setup tools ## measure, compare with the targets, and rewrite benchmarks/RESULTS.md
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m benchmarks
 
 serve: setup ## serve the sample agent on this machine
-	@cd samples/server && ../../$(VENV)/python app.py
+	@$(VENV)/python samples/server/app.py
 
-wheels: ## build the wheel of every package into dist/
+wheels: python ## build the wheel of every package into dist/
 	@$(PYTHON) -m scripts.wheels
 
 build: wheels
 
-constraints: ## take newer releases of what we depend on
+constraints: python ## take newer releases of what we depend on
 	@$(PYTHON) -m scripts.constraints
 
-clean: ## remove everything that was fetched or built
+clean: ## remove everything that was fetched or built; conversations (.state) stay
 	@rm -rf .venv .venv-oldest .tools .pytest_cache .ruff_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ layers above are the ones every client of the framework is built from. The same 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -94,10 +95,8 @@ def decide(messages: Sequence[Message], options: Mapping[str, Any]) -> Content:
     results = [content for message in turn for content in message.contents if content.type == "function_result"]
     calls = [step for step in steps if isinstance(step, Call)]
     if len(results) < len(calls):
-        made = sum(content.type == "function_call" for message in messages for content in message.contents)
         step = calls[len(results)]
-        # The place in the conversation makes a call's id unique in it and the same in every process.
-        call_id = f"call_{made + 1}"
+        call_id = f"call_{digest(messages)}"
         return Content.from_function_call(call_id, step.tool, id=call_id, arguments=json.dumps(step.arguments))
     outcomes = iter(results)
     # A tool set that shrank between two calls leaves results without a step: they are told all the same.
@@ -120,6 +119,18 @@ def outcome(result: Content) -> str:
     if text.startswith("Error:"):
         return f"That was not done ({text.removeprefix('Error:').strip().rstrip('.')})."
     return text or "Done."
+
+
+def digest(messages: Sequence[Message]) -> str:
+    """Hash what was said and done so far: no two calls of a conversation come after the same, in whatever process.
+
+    Counting would not do: a call that nobody approves is not kept, and the next one would get its number.
+    """
+    so_far = [
+        [message.role, *([part.type, part.text, part.call_id, str(part.result)] for part in message.contents)]
+        for message in messages
+    ]
+    return hashlib.sha256(json.dumps(so_far).encode()).hexdigest()[:12]
 
 
 def finish_reason(content: Content) -> Literal["stop", "tool_calls"]:

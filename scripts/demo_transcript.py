@@ -44,7 +44,11 @@ class Transcript:
 
     def pieces(self, pieces: Sequence[Piece]) -> None:
         """Print when each of the first pieces of a stream arrived, and the last."""
-        for piece in [*pieces[:SHOWN_PIECES], pieces[-1]]:
+        for index, piece in enumerate(pieces):
+            if SHOWN_PIECES <= index < len(pieces) - 1:
+                if index == SHOWN_PIECES:
+                    print(f"    {'…':>6}")
+                continue
             lines = " | ".join(line for line in piece.text.splitlines() if line)
             print(f"    {piece.seconds * 1000:6.0f} ms  {textwrap.shorten(lines, WIDTH - 20)}")
 

@@ -1,4 +1,4 @@
-"""The support agent on a server of your own: http://127.0.0.1:8000/invocations."""
+"""The support agent on a server of your own: http://127.0.0.1:8000/invocations, or on the port in `PORT`."""
 
 import os
 import sys
@@ -9,7 +9,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from agent_host import build_host
 
-host = build_host(loopback=True)
+from agent_framework_hosting import HostingError
 
 if __name__ == "__main__":
-    host.serve(host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+    try:
+        build_host(loopback=True).serve(host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+    except (HostingError, OSError) as error:
+        sys.exit(f"app.py: {error}")

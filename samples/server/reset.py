@@ -4,20 +4,28 @@
 """
 
 import asyncio
+import os
 import sys
 
-from app import host
+from app import build_host
 
-from agent_framework_hosting import isolation_key
+from agent_framework_hosting import HostingError, isolation_key
 
 
 async def reset(name: str, session_id: str) -> None:
+    host = build_host(loopback=True)
     async with host.app.router.lifespan_context(host.app):
         await host.reset_session(isolation_key("invocations", name, session_id))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        raise SystemExit("usage: python reset.py NAME SESSION_ID")
-    asyncio.run(reset(sys.argv[1], sys.argv[2]))
-    print(f"The next turn of {sys.argv[1]}'s conversation {sys.argv[2]} starts anew.")
+        sys.exit("usage: python reset.py NAME SESSION_ID")
+    if not os.environ.get("STATE_DIR"):
+        sys.exit("reset.py: set STATE_DIR to that of the running deployment. What is in memory, only its process can reset.")
+    caller, conversation = sys.argv[1:]
+    try:
+        asyncio.run(reset(caller, conversation))
+    except (HostingError, OSError) as error:
+        sys.exit(f"reset.py: {error}")
+    print(f"If {caller} had a conversation {conversation}, it is archived. The next turn begins a new one.")

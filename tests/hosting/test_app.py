@@ -194,9 +194,14 @@ class Nameless:
         return ChannelContribution()
 
 
+class Whole(Nameless):
+    name = "whole"
+
+
 @pytest.mark.parametrize(
     ("channels", "said"),
     [
+        ([Whole], r"class '.*Whole'> is no channel"),
         ([ProbeChannel], r"ProbeChannel'> is no channel: one has a name, a path and contribute\(context\)"),
         ([ProbeChannel("a", "/a"), Nameless()], "Nameless object .* is no channel"),
         ([None], "None is no channel"),
@@ -206,7 +211,7 @@ class Nameless:
         (iter([ProbeChannel()]), r"channels=\[…\]"),
         (None, r"channels=\[…\]"),
     ],
-    ids=["class", "nameless", "None", "text", "bare-text", "single", "iterator", "nothing"],
+    ids=["class", "class-of-values", "nameless", "None", "text", "bare-text", "single", "iterator", "nothing"],
 )
 def test_what_is_no_list_of_channels_is_refused(channels: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):

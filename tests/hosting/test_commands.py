@@ -30,7 +30,7 @@ async def start_anew(command: ChannelCommandContext) -> None:
 
 
 async def repeat(command: ChannelCommandContext) -> None:
-    for word in command.request.input.split()[1:]:
+    for word in str(command.request.input).split()[1:]:
         await command.reply(word)
 
 

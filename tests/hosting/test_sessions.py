@@ -405,6 +405,6 @@ async def test_a_key_that_is_no_text_is_refused(bad: dict[Any, Any], state_dir: 
     """JSON would make text of it, and two keys might become one."""
     async with serving(keeping({"bad": bad}), state_dir=state_dir) as served:
         await served.ask("a", "x")
-        with pytest.raises(ConfigurationError, match="session.state.kept"):
+        with pytest.raises(ConfigurationError, match=r"session\.state\.kept"):
             await served.ask("a", "bad")
         assert (await served.ask("a", "y")).result.text == "'None'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -556,3 +557,24 @@ async def test_many_turns_of_many_conversations_keep_their_order(state_dir: Path
     for key, said in zip("abcd", replies, strict=True):
         heard = "+".join(f"{key}{number}" for number in range(4))
         assert said[-1] == f"nothing+{heard} & {heard}"
+
+
+class OfTheScript:
+    """Pretends to be defined in the script that was started."""
+
+
+OfTheScript.__module__ = "__main__"
+
+
+class ScriptHoarder(Memory):
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        return {"heard": self.heard, "more": [OfTheScript()]}
+
+
+async def test_a_type_of_the_started_script_is_refused_where_others_must_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "OfTheScript", OfTheScript, raising=False)
+    async with serving(memory_workflow(ScriptHoarder()), state_dir=tmp_path) as served:
+        with pytest.raises(ConfigurationError, match="module of its own"):
+            await served.ask("a", "x")

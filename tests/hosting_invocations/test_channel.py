@@ -69,7 +69,7 @@ async def test_a_message_is_answered() -> None:
     assert reply.json == {"response": "you said hi", "session_id": "a:b"}
     request = context.requests[0]
     assert (request.channel, request.operation, request.input) == ("invocations", "invoke", "hi")
-    assert (request.stream, request.responses, request.attributes) == (False, None, {})
+    assert (request.stream, request.responses, request.attributes) == (False, None, {"session_id": "a:b"})
     assert request.session is not None
     assert (request.session.isolation_key, request.session.fresh) == ("invocations:ops:a%3Ab", False)
     assert request.identity is not None

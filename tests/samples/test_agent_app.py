@@ -88,6 +88,18 @@ async def test_two_refunds_in_one_conversation_are_asked_for_apart() -> None:
     assert (await conversation.answer(second, approved=True)).text.startswith("112.90 EUR")
 
 
+async def test_a_refund_that_nobody_approved_does_not_give_its_id_to_the_next() -> None:
+    conversation = Conversation()
+    asked = [(await conversation.say(text)).user_input_requests for text in ("Refund 1002.", "Refund 1003.")]
+    asked.append((await conversation.say("Refund 1003.")).user_input_requests)
+    assert len({request.id for (request,) in asked}) == 3
+
+
+async def test_the_same_conversation_gets_the_same_id_in_every_process() -> None:
+    (first,), (second,) = [(await Conversation().say("Refund 1002.")).user_input_requests for _ in range(2)]
+    assert first.id == second.id
+
+
 async def test_an_unknown_order_is_said_to_be_unknown() -> None:
     assert (await Conversation().say("Where is parcel 9999?")).text == "There is no order 9999."
 

@@ -148,6 +148,7 @@ class Endpoint:
             allow_anonymous=self.channel.allow_anonymous,
             mint=self.channel.mint,
         )
+        attributes["session_id"] = conversation.session_id
         return Call(
             body,
             conversation,

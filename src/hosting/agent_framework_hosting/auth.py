@@ -78,7 +78,9 @@ class Authenticator:
             raise AuthenticationFailed("The caller's identity cannot be checked at the moment: try later.") from error
         if self.allow_anonymous and not authorizations(request):
             return None
-        raise Unauthenticated("Send a key that is known here: Authorization: Bearer <key>.")
+        if isinstance(self.identify, BearerKeys):
+            raise Unauthenticated("Send a key that is known here: Authorization: Bearer <key>.")
+        raise Unauthenticated("The caller is not known here.")
 
 
 class BearerKeys:
@@ -94,7 +96,7 @@ class BearerKeys:
         for name, own in keys.items():
             identity = ChannelIdentity(channel, check_name(name, channel))
             for key in [own] if isinstance(own, str) else check_keys(own, name):
-                digest = sha256(check_key(key, name)).digest()
+                digest = sha256(check_key(key, channel)).digest()
                 if owners.setdefault(digest, identity) is not identity:
                     raise ConfigurationError(
                         f"auth callers {owners[digest].native_id!r} and {name!r} have the same key: give each its own."
@@ -155,10 +157,11 @@ def check_keys(keys: object, name: str) -> Sequence[object]:
     return keys  # pyright: ignore[reportUnknownVariableType]
 
 
-def check_key(key: object, name: str) -> bytes:
+def check_key(key: object, channel: str) -> bytes:
     if not isinstance(key, str) or len(key) < MIN_KEY_LENGTH or not KEY.fullmatch(key):
+        # Names none: who writes the mapping the wrong way round has keys where names belong.
         raise ConfigurationError(
-            f"auth caller {name!r} has a key that is not visible ASCII of at least {MIN_KEY_LENGTH} characters. "
-            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            f"auth of channel {channel!r} maps callers' names to keys, and a key is visible ASCII of at least "
+            f"{MIN_KEY_LENGTH} characters. Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     return key.encode()

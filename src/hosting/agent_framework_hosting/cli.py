@@ -26,13 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        load(arguments.host).serve(host=arguments.bind, port=arguments.port, workers=arguments.workers)
+        host = load(arguments.host)
+    except HostingError as error:
+        return fail(error)
+    try:
+        host.serve(host=arguments.bind, port=arguments.port, workers=arguments.workers)
     except (HostingError, OSError) as error:
-        print(f"af-hosting: {error}", file=sys.stderr)
-        return 1
+        return fail(error)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def fail(error: Exception) -> int:
+    print(f"af-hosting: {error}", file=sys.stderr)
+    return 1
 
 
 def port(text: str) -> int:

@@ -84,7 +84,7 @@ def problem_of(error: Exception, *, channel: str) -> Problem:
     if isinstance(error, ClientDisconnect):
         return Problem(400, "client_disconnected", "The request ended before its body was complete.")
     logger.error("The target failed in a turn of channel %r.", channel, exc_info=error)
-    return Problem(500, "target_failed", "The agent failed; the host's log says why.", headers=STOP_RETRIES)
+    return Problem(500, "target_failed", "The agent or workflow failed; the host's log says why.", headers=STOP_RETRIES)
 
 
 def hosting_problem(error: HostingError, channel: str) -> Problem:

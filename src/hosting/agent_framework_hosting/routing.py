@@ -42,12 +42,12 @@ def check_channels(channels: Sequence[Channel]) -> list[Channel]:
     for channel in channels:
         if isinstance(channel, type) or not isinstance(cast("object", channel), Channel):
             raise ConfigurationError(f"{channel!r} is no channel: one has a name, a path and contribute(context).")
-        if not NAME.fullmatch(channel.name):
+        if not isinstance(cast("object", channel.name), str) or not NAME.fullmatch(channel.name):
             raise ConfigurationError(
                 f"The channel name {channel.name!r} must be 1 to 100 of a-z, 0-9, '.', '_' and '-', beginning with a "
                 "letter: it is part of where the channel's documents are stored."
             )
-        if channel.path and (not channel.path.startswith("/") or channel.path.endswith("/")):
+        if channel.path != "" and not re.fullmatch(r"(/[^/]+)+", str(channel.path)):
             raise ConfigurationError(
                 f"Channel {channel.name!r} has the path {channel.path!r}; it must be empty, or start with / and not "
                 "end with it."

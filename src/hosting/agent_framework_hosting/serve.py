@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, Any, cast
 from .errors import ConfigurationError, HostingError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
     from hypercorn.config import Config
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from .host import AgentFrameworkHost
 
 logger = logging.getLogger("agent_framework.hosting")
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 10.0
 
 
@@ -58,7 +62,7 @@ def serve(
     with closing(listen(bind, port)) as listener:
         address = listener.getsockname()
         announce(f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
-        settings = Config.from_mapping({"accesslog": None, "errorlog": "-", **config})
+        settings = Config.from_mapping({"accesslog": None, "errorlog": "-", "graceful_timeout": 5.0, **config})
         if workers == 1:
             run_worker(host, settings, listener)
         else:
@@ -96,27 +100,100 @@ def is_loopback(bind: str) -> bool:
 
 
 def listen(bind: str, port: int) -> socket.socket:
+    """Open the socket.
+
+    Raises:
+        ConfigurationError: `bind` is no address.
+        OSError: It cannot be used, for example because another process does.
+    """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    return socket.create_server((bind, port), family=family, backlog=100)
+    try:
+        return socket.create_server((bind, port), family=family, backlog=100)
+    except socket.gaierror:
+        raise ConfigurationError(f"{bind!r} is no address of this machine. The port is given by itself.") from None
 
 
-def run_worker(host: AgentFrameworkHost, settings: Config, listener: socket.socket) -> None:
-    """Serve in this process until a signal.
+def run_worker(
+    host: AgentFrameworkHost, settings: Config, listener: socket.socket, parent: Connection | None = None
+) -> None:
+    """Serve in this process until a signal, or until `parent` is closed at its other end.
 
     Raises:
         Exception: What start-up or shutdown raised.
     """
-    from hypercorn import asyncio as server
     from hypercorn.utils import LifespanFailureError
 
     show_log()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     settings.bind = [f"fd://{os.dup(listener.fileno())}"]  # Hypercorn closes what it is given.
     try:
-        asyncio.run(server.serve(cast("Any", host.app), settings))  # pyright: ignore[reportUnknownMemberType]
+        asyncio.run(serve_until_stopped(host, settings, parent))
     except LifespanFailureError as error:
         # Starlette was handling the app's own exception when it reported the failure.
         raise error.__context__ or error from None
+
+
+async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent: Connection | None) -> None:
+    """Serve; when told to stop give requests `graceful_timeout` seconds to end, then cancel them."""
+    from hypercorn import asyncio as server
+
+    loop = asyncio.get_running_loop()
+    told, again = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (again if told.is_set() else told).set()
+
+    for name in SIGNALS:
+        loop.add_signal_handler(name, stop)
+    if parent is not None:
+        loop.add_reader(parent.fileno(), stop)
+    requests = Requests(host.app)
+
+    async def end_requests() -> None:
+        await told.wait()
+        if parent is not None:
+            loop.remove_reader(parent.fileno())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.graceful_timeout):
+                await again.wait()
+        # Hypercorn waits for open connections without a bound.
+        requests.cancel()
+
+    ending = asyncio.create_task(end_requests())
+    try:
+        app = cast("Any", requests)
+        await server.serve(app, settings, shutdown_trigger=told.wait)  # pyright: ignore[reportUnknownMemberType]
+    finally:
+        ending.cancel()
+        await asyncio.wait([ending])
+
+
+class Requests:
+    """An ASGI app, with the tasks of the requests that are being served."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._over = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        if scope["type"] == "lifespan" or task is None:
+            await self._app(scope, receive, send)
+            return
+        self._tasks.add(task)
+        try:
+            if self._over:
+                raise asyncio.CancelledError
+            await self._app(scope, receive, send)
+        finally:
+            self._tasks.discard(task)
+
+    def cancel(self) -> None:
+        """Cancel the requests of now and of later."""
+        self._over = True
+        for task in self._tasks:
+            task.cancel()
 
 
 def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.socket, count: int) -> None:
@@ -125,8 +202,12 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
     from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("fork")
+    # Closed with this process, however it ends: no worker goes on without it.
+    watched, held = context.Pipe(duplex=False)
     processes: list[BaseProcess] = [
-        context.Process(target=run_worker, args=(host, settings, listener), name=f"hosting-worker-{number}")
+        context.Process(
+            target=run_child, args=(host, settings, listener, watched, held), name=f"hosting-worker-{number}"
+        )
         for number in range(count)
     ]
 
@@ -135,14 +216,13 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
             if process.is_alive():
                 process.terminate()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
     # None may arrive between a fork and the handlers of parent and child: the other one would be left behind.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     for process in processes:
         process.start()
-    for name in signals:
+    for name in SIGNALS:
         signal.signal(name, stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     wait([process.sentinel for process in processes])
     stop()
     for process in processes:
@@ -155,8 +235,16 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
         raise WorkersFailed(f"Worker processes failed: {', '.join(failed)}. Their log says why.")
 
 
+def run_child(
+    host: AgentFrameworkHost, settings: Config, listener: socket.socket, watched: Connection, held: Connection
+) -> None:
+    held.close()  # The parent's end: it must be the only one.
+    run_worker(host, settings, listener, watched)
+
+
 def show_log() -> None:
-    """Show the host's own lines on a terminal where nobody has set up logging."""
+    """Show the host's own lines, and warnings of others, where nobody has set up logging."""
     if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("agent_framework.hosting").setLevel(logging.INFO)
         logging.getLogger("hypercorn.error").propagate = False  # It has a handler of its own.

@@ -101,7 +101,7 @@ class EventStream(StreamingResponse):
             # library keeps apart from a cancellation from outside.
             async with asyncio.timeout(None) as connection:
                 helpers += [
-                    asyncio.create_task(watch(receive, connection)),
+                    asyncio.create_task(watch(receive, writer, connection)),
                     asyncio.create_task(keep_alive(writer, connection, self.interval)),
                 ]
                 refusal = await self.pump(writer)
@@ -163,9 +163,10 @@ class EventWriter:
         await self.write(b"", more=False)
 
 
-async def watch(receive: Receive, connection: asyncio.Timeout) -> None:
+async def watch(receive: Receive, writer: EventWriter, connection: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    writer.gone = True  # Also for a source that swallows its cancellation: no further frame is asked for.
     connection.reschedule(0)
 
 

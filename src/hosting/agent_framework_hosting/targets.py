@@ -127,17 +127,17 @@ class TargetSource:
         from .running.instances import SharedWorkflow, WorkflowFactory
 
         assert keeper is not None
+        if forgetful := forgetful_executors(workflow):
+            logger.warning(
+                "The executors %s have no checkpoint hooks: what they keep in attributes is lost between turns, and "
+                "may be seen by other conversations unless a factory constructs them. Add on_checkpoint_save() and "
+                "on_checkpoint_restore().",
+                ", ".join(forgetful),
+            )
         if is_workflow(target) and self._from_factory:
             from .running.workflows import WorkflowRunner
 
             return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow, wait=wait), keeper)
-        if forgetful := forgetful_executors(workflow):
-            logger.warning(
-                "The executors %s have no checkpoint hooks: what they keep in attributes is lost between turns and "
-                "may be seen by other conversations. Add on_checkpoint_save() and on_checkpoint_restore(), or give "
-                "the host a factory that constructs its executors.",
-                ", ".join(forgetful),
-            )
         shared = await SharedWorkflow.capture(workflow, wait=wait)
         if is_workflow_agent(target):
             from .running.workflow_agents import WorkflowAgentRunner

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from .errors import ConfigurationError, HostingError, InvalidRequest
 from .hooks import apply_response_hook, apply_run_hook
@@ -101,6 +105,10 @@ class Turns:
             await self.conversations.reset(key)
 
 
+class TargetFailed(RuntimeError):
+    """The target ended in a way that would mean something else to the host or its server; the cause is chained."""
+
+
 class ActiveTurn:
     """A turn in progress, and everything that must be given back when it ends."""
 
@@ -157,6 +165,14 @@ class ActiveTurn:
             async with turn.guard() if turn is not None else nullcontext():
                 with self._record.current():
                     return await work
+        except asyncio.CancelledError as error:
+            # Of a task or scope of the target's own: nobody cancelled this one.
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            raise TargetFailed("The target cancelled its own run.") from error
+        except (SystemExit, GeneratorExit, HTTPException, ClientDisconnect) as error:
+            # None of these may end the server, or answer the caller, in the name of the host.
+            raise TargetFailed(f"The target raised {type(error).__name__}.") from error
         finally:
             _current.reset(token)
 

@@ -81,7 +81,13 @@ def converted(value: object, kind: Any) -> object:
         TypeError: It does not fit.
         ValueError: It does not fit.
     """
-    if kind is Any or (isinstance(kind, type) and isinstance(value, kind)):
+    if kind is Any:
+        return value
+    if (
+        isinstance(kind, type)
+        and isinstance(value, kind)
+        and (kind is object or type(value) is not bool or kind is bool)
+    ):
         return value
     for name in ("model_validate", "from_dict"):
         if isinstance(value, Mapping) and callable(make := getattr(kind, name, None)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 _HARMLESS = frozenset({"types:GenericAlias"})
 
 logger = logging.getLogger("agent_framework.hosting")
+
+# As the framework's checkpoint encoding writes, and its allow list words it.
+_PICKLED = re.compile(rb'"__pickled__":"([A-Za-z0-9+/=]+)"')
+_BLOCKED = re.compile(r"blocked for (?:nested )?type '([^']+)'")
 
 
 class CheckpointKeeper(Protocol):
@@ -50,13 +56,7 @@ class StoredCheckpoints:
         """
         name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{random_id()}"
         data = encode_checkpoint(turn.key, checkpoint)
-        try:
-            decode_checkpoint(name, data)
-        except StateDamaged as error:
-            raise ConfigurationError(
-                f"The workflow's checkpoint could not be read back: {error.__cause__}. Call "
-                "agent_framework.register_checkpoint_type() for your own types, at import time."
-            ) from error
+        check_readable(name, data)
         await settled_put(self._store, name, data, if_version=ABSENT)
         return name
 
@@ -82,14 +82,10 @@ class TransientCheckpoints:
         data = encode_checkpoint(turn.key, checkpoint)
         if not self._warned:
             try:
-                decode_checkpoint("memory", data)
-            except StateDamaged as error:
+                check_readable("memory", data)
+            except ConfigurationError as error:
                 self._warned = True
-                logger.warning(
-                    "With a state_dir this workflow's turn would fail: %s. Call register_checkpoint_type() for your "
-                    "own types, at import time.",
-                    error.__cause__,
-                )
+                logger.warning("With a state_dir this workflow's turn would fail. %s", error)
         return data.decode()
 
     async def load(self, reference: str) -> WorkflowCheckpoint:
@@ -161,6 +157,28 @@ class TurnCheckpoints:
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         return [checkpoint.checkpoint_id for checkpoint in await self.list_checkpoints(workflow_name=workflow_name)]
+
+
+def check_readable(name: str, data: bytes) -> None:
+    """Make sure that another process can read a checkpoint.
+
+    Raises:
+        ConfigurationError: Names the type that it could not.
+    """
+    if any(b"__main__" in base64.b64decode(pickled) for pickled in _PICKLED.findall(data)):
+        raise ConfigurationError(
+            "The workflow's state has a type that is defined in __main__, the script that was started: no other "
+            "process knows it by that name. Move the type to a module of its own."
+        )
+    try:
+        decode_checkpoint(name, data)
+    except StateDamaged as error:
+        found = _BLOCKED.search(str(error.__cause__))
+        what = f"The type {found[1]}" if found else f"Something ({error.__cause__})"
+        raise ConfigurationError(
+            f"{what} in the workflow's state is not registered, so it could not be read back. Call "
+            "agent_framework.register_checkpoint_type() for it where it is defined."
+        ) from None
 
 
 def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:
