@@ -254,3 +254,8 @@ def test_import_loads_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
+
+
+def test_something_else_than_a_host_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="takes an AgentFrameworkHost, not object"):
+        LambdaHandler(object())  # pyright: ignore[reportArgumentType]

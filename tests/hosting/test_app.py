@@ -402,3 +402,8 @@ async def test_channels_documents_are_apart() -> None:
 def test_state_dir_knows_its_keys(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown keys"):
         host_of(state_dir={"session": tmp_path})
+
+
+def test_limits_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="give HostLimits"):
+        host_of(ProbeChannel(), limits={"body_bytes": 1})

@@ -91,7 +91,9 @@ def test_the_metadata_says_what_a_reader_of_the_index_needs(package: Path, wheel
     assert said["Requires-Python"] == ">=3.11"
     assert said["Summary"]
     assert said["Description-Content-Type"] == "text/markdown"
-    assert said.get_payload(decode=True).decode() == (package / "README.md").read_text("utf-8")
+    described = said.get_payload(decode=True)
+    assert isinstance(described, bytes)
+    assert described.decode() == (package / "README.md").read_text("utf-8")
 
 
 def test_our_packages_ask_for_the_releases_that_hold_a_host(package: Path, wheels: dict[str, Path]) -> None:

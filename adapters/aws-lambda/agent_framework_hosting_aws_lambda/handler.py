@@ -49,6 +49,8 @@ class LambdaHandler:
     def __init__(self, host: Host, *, base_path: str = "/", exclude_headers: Sequence[str] = ()) -> None:
         if in_event_loop():
             raise RuntimeError("Construct LambdaHandler at module level: it runs start-up on an event loop of its own.")
+        if not hasattr(host, "check_exposure"):
+            raise ConfigurationError(f"LambdaHandler takes an AgentFrameworkHost, not {type(host).__name__}.")
         host.check_exposure("AWS Lambda")
         self._app = host.app
         self._lifespan = Lifespan(self._app)

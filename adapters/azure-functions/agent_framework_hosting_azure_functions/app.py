@@ -58,6 +58,8 @@ class HostFunctionApp(FunctionApp):
     ) -> None:
         level = parse_level(auth_level)
         super().__init__(http_auth_level=level)
+        if not hasattr(host, "check_exposure"):
+            raise ConfigurationError(f"HostFunctionApp takes an AgentFrameworkHost, not {type(host).__name__}.")
         host.check_exposure("Azure Functions")
         app = host.app
         self.streaming = streaming

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .channels import Channel, ChannelContribution, Provisioning
 from .context import HostContext
@@ -66,6 +66,8 @@ class AgentFrameworkHost:
             logger.warning(_NO_CHECKPOINTS)
             checkpoint_location = None
         self._warn_of_checkpoints = checkpoint_location is not None
+        if not isinstance(cast("object", limits), HostLimits):
+            raise ConfigurationError(f"limits is {type(limits).__name__}; give HostLimits(…).")
         self._limits = limits
         self._places = StatePlaces(state_dir, checkpoint_location, limits)
         if (workflow := workflow_of(known)) is not None:
