@@ -60,7 +60,7 @@ class Conversations:
         except TimeoutError:
             raise TurnBusy.of_conversation() from None
         try:
-            turn = await self._take(take, leave, fresh=fresh)
+            turn = take.turn(self.store, None, None, leave) if fresh else await self._lease(take, leave)
             if parent is not None:
                 try:
                     turn.snapshot, turn.checkpoint = await self.peek(parent)
@@ -72,11 +72,6 @@ class Conversations:
             leave()
             raise
         return turn
-
-    async def _take(self, take: _Take, leave: Callable[[], None], *, fresh: bool) -> Turn:
-        if fresh:
-            return take.turn(self.store, None, None, leave)
-        return await self._lease(take, leave)
 
     async def _lease(self, take: _Take, leave: Callable[[], None]) -> Turn:
         ttl = self._limits.lease.total_seconds()
