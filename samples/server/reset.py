@@ -22,7 +22,9 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python reset.py NAME SESSION_ID")
     if not os.environ.get("STATE_DIR"):
-        sys.exit("reset.py: set STATE_DIR to that of the running deployment. What is in memory, only its process can reset.")
+        sys.exit(
+            "reset.py: set STATE_DIR to that of the running deployment. What is in memory, only its process can reset."
+        )
     caller, conversation = sys.argv[1:]
     try:
         asyncio.run(reset(caller, conversation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent_framework import Agent, BaseChatClient, ChatResponse, Message
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from agent_framework_hosting_aws_lambda import LambdaHandler, iam_identity
 from agent_framework_hosting_invocations import InvocationsChannel
+from tests.support.ends import CAUSES, ENDS, SECRET, EndingAgent
 from tests.support.lambda_events import Event, HttpRequest, function_url, http_api, load_balancer, rest_api
 
 ARN = "arn:aws:iam::111122223333:user/one"
@@ -40,8 +42,8 @@ def say(handler: LambdaHandler, event: Event) -> tuple[int, Any]:
     return result["statusCode"], json.loads(result["body"])
 
 
-def message(text: str, session: str) -> HttpRequest:
-    body = json.dumps({"message": text, "session_id": session}).encode()
+def message(text: str, session: str, *, stream: bool = False) -> HttpRequest:
+    body = json.dumps({"message": text, "session_id": session, "stream": stream}).encode()
     return HttpRequest("POST", "/invocations", headers=[("content-type", "application/json")], body=body)
 
 
@@ -79,3 +81,22 @@ def test_debug_is_refused() -> None:
     channel = InvocationsChannel(allow_anonymous=True)
     with pytest.raises(ConfigurationError, match="AWS Lambda"):
         LambdaHandler(AgentFrameworkHost(Agent(Counting()), channels=[channel], debug=True))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("end", ENDS)
+def test_however_an_agent_ends_it_has_failed_and_the_next_invocation_is_served(
+    end: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = LambdaHandler(AgentFrameworkHost(EndingAgent(), channels=[InvocationsChannel(allow_anonymous=True)]))
+    try:
+        assert say(handler, function_url(message("x", "s")))[1]["response"] == "1: x"
+        with caplog.at_level(logging.ERROR, "agent_framework.hosting"):
+            result: Any = handler(function_url(message(end, "s", stream=stream)), None)  # type: ignore[arg-type]
+        assert (result["statusCode"], result["headers"]["x-should-retry"]) == (500, "false")
+        assert json.loads(result["body"])["error"]["code"] == "target_failed"
+        assert SECRET not in str(result)
+        assert CAUSES.get(end, end) in caplog.text
+        assert say(handler, function_url(message("y", "s")))[1]["response"] == "2: y"
+    finally:
+        handler.close()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,7 @@ from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting.limits import DEFAULT_LIMITS
 from scripts.environments import development
 from scripts.workspace import CONSTRAINTS, ROOT, fingerprint, packages
-from tests.support.asgi import Reply, call
+from tests.support.asgi import Reply, call, post_json
 from tests.support.channels import started
 from tests.support.echo import EchoAgent
 from tests.support.sse import Event, parse_events
@@ -124,7 +124,7 @@ def test_the_quickstart_does_what_it_says(clone: Path) -> None:
     assert "Ada" in recalled["response"], "the second turn uses memory"
     assert "The parcel of order 1002 is on its way" in recalled["response"], "and a tool"
     (pending,) = waiting["pending"]
-    assert (pending["id"], pending["kind"]) == ("call_2", "tool_approval"), "the id that the fourth line answers"
+    assert pending["kind"] == "tool_approval"
     assert "64.00 EUR are refunded for order 1002" in approved["response"]
     assert "pending" not in approved
     *words, result, done = streamed
@@ -139,14 +139,35 @@ def test_the_quickstart_does_what_it_says(clone: Path) -> None:
         assert json.loads(type_in(definition + question, address))["response"] == "Your name is Ada."
 
 
-async def test_the_channel_of_ones_own_runs_as_it_is_printed() -> None:
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Run a module of the README, beside an agent and the sample's workflow; gives its names."""
+    my_agent = ModuleType("my_agent")
+    my_agent.__dict__["agent"] = EchoAgent()
+    monkeypatch.setitem(sys.modules, "my_agent", my_agent)
+    monkeypatch.syspath_prepend(ROOT / "samples")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.chdir(tmp_path)
+
+    def run(source: str) -> dict[str, Any]:
+        made: dict[str, Any] = {"__name__": "example"}
+        exec(compile(source, "example.py", "exec"), made)
+        return made
+
+    return run
+
+
+async def test_the_channel_of_ones_own_runs_as_it_is_printed(example: Callable[[str], dict[str, Any]]) -> None:
     (source,) = blocks("A channel of your own", "python")
-    (example,) = blocks("A channel of your own", "sh")
-    found = re.fullmatch(rf"curl -H 'Authorization: Bearer (.*?)' {ADDRESS}(\S+) -d '(.*?)'\n", example)
+    (typed,) = blocks("A channel of your own", "sh")
+    found = re.search(rf"^curl -H 'Authorization: Bearer (.*?)' {ADDRESS}(\S+) -d '(.*?)'$", typed, re.MULTILINE)
     assert found is not None
     key, path, text = found.groups()
-    module: dict[str, Any] = {"__name__": "plain_text"}
-    exec(compile(source, "plain_text.py", "exec"), module)
+    module = example(source)
+    printed: AgentFrameworkHost = module["host"]
+    async with started(printed):
+        reply = await call(printed.app, path=path, body=text.encode(), headers={"authorization": f"Bearer {key}"})
+        assert reply.body == f"1: {text}".encode()
     other = "another-key-0123456789"
     host = AgentFrameworkHost(EchoAgent(), channels=[module["PlainText"]({"ada": key, "bob": other})])
     host.check_exposure("a test")
@@ -161,23 +182,36 @@ async def test_the_channel_of_ones_own_runs_as_it_is_printed() -> None:
         assert (await say("hello", other)).body == b"1: hello", "the caller is part of the key"
         for bearer in (None, "not-a-key-0123456789"):
             assert (await say(text, bearer)).status == 401
+        assert (await say(" ")).status == 422
         failed = await say("fail")
         assert failed.status == 500 and b"secret" not in failed.body
         assert (await say("x" * (DEFAULT_LIMITS.body_bytes + 1))).status == 413
+
+
+async def test_where_somebody_else_decides_only_that_one_does(example: Callable[[str], dict[str, Any]]) -> None:
+    (source,) = blocks("Workflows", "python")
+    made = example(source)
+    host: AgentFrameworkHost = made["host"]
+
+    async def say(who: str, **body: object) -> Reply:
+        return await post_json(host.app, "/invocations", body, {"authorization": f"Bearer {made['auth'][who]}"})
+
+    async with started(host):
+        asked = (await say("shop", message="Refund 1002, it leaks")).json
+        (pending,) = asked["pending"]
+        answer = {"session_id": asked["session_id"], "responses": {pending["id"]: True}}
+        assert (await say("shop", **answer)).status == 422
+        assert (await say("manager", **{**answer, "session_id": "ses_" + "A" * 32})).status == 422
+        decided = await say("manager", **answer)
+    assert decided.json["response"] == "64.00 EUR are refunded for order 1002: a manager agreed."
 
 
 @pytest.mark.parametrize(
     ("heading", "position"), [("Your own agent", 0), ("Platforms", 0), ("Platforms", 1)], ids=["server", "aws", "azure"]
 )
 def test_the_other_examples_build_what_they_are_about(
-    heading: str, position: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heading: str, position: int, example: Callable[[str], dict[str, Any]]
 ) -> None:
-    my_agent = ModuleType("my_agent")
-    my_agent.__dict__["agent"] = EchoAgent()
-    monkeypatch.setitem(sys.modules, "my_agent", my_agent)
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.chdir(tmp_path)
-    made: dict[str, Any] = {"__name__": "example"}
-    exec(compile(blocks(heading, "python")[position], "example.py", "exec"), made)
+    made = example(blocks(heading, "python")[position])
     assert isinstance(made["host"], AgentFrameworkHost)
     assert made["host"].state.durable

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Any
 
 import pytest
@@ -101,6 +102,13 @@ def test_unusable_keys_are_refused_at_construction_without_being_shown(auth: Any
     with pytest.raises(ConfigurationError, match=said) as caught:
         Authenticator(auth, channel="test")
     assert "key-0123456789" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", ["ada", "ada lovelace, countess", ["ada"], ["ada", "bob"], [None]], ids=repr)
+def test_a_mapping_the_wrong_way_round_is_refused_without_showing_its_keys(names: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'test'.*callers' names to keys") as caught:
+        Authenticator({OPS_KEY: names}, channel="test")
+    assert OPS_KEY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
 
 
 def test_a_key_of_sixteen_characters_and_one_twice_for_one_caller_are_usable() -> None:

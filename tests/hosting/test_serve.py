@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -136,15 +138,19 @@ class Server:
 
     def address(self) -> str:
         """Read on until the server says where it is."""
+        return self.until(r"Serving .* on (http://\S+);")[1]
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read on until the server says something."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.told.append(line)
-            if found := re.search(r"Serving .* on (http://\S+);", line):
-                return found[1]
+            if found := re.search(pattern, line):
+                return found
         raise AssertionError("".join(self.told))
 
     def end(self) -> str:
-        """Wait for the end, and give all that was told."""
+        """Wait for the end, also of all workers, and give all that was told."""
         assert self.process.stderr is not None
         self.told += self.process.stderr.readlines()
         self.process.wait()
@@ -219,3 +225,126 @@ def test_a_failed_start_up_is_told_in_a_line(tmp_path: Path) -> None:
         told = server.end()
         assert server.process.returncode == 1
         assert told.endswith("af-hosting: Set BOT_TOKEN.\n")
+
+
+def connect(address: str) -> socket.socket:
+    parts = urlsplit(address)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def receive(connection: socket.socket, awaited: bytes) -> None:
+    received = b""
+    while awaited not in received:
+        more = connection.recv(65_536)
+        assert more, received
+        received += more
+
+
+def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
+    lines = ["POST /invocations HTTP/1.1", "Host: test", "Content-Type: application/json", *headers]
+    lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def a_turn(server: Server, connection: socket.socket) -> None:
+    connection.sendall(post(b'{"message": "hang"}'))
+    server.until("^hanging")
+
+
+def a_stream(server: Server, connection: socket.socket) -> None:
+    connection.sendall(post(b'{"message": "hang", "stream": true}'))
+    receive(connection, b"data: begun")
+    server.until("^hanging")
+
+
+def half_a_body(server: Server, connection: socket.socket) -> None:
+    connection.sendall(post(b"", "Expect: 100-continue", length=50))
+    receive(connection, b"100")
+    connection.sendall(b'{"message"')
+
+
+def an_idle_connection(server: Server, connection: socket.socket) -> None:
+    connection.sendall(b"GET /readiness HTTP/1.1\r\nHost: test\r\n\r\n")
+    receive(connection, b"ok")
+
+
+def nothing_yet(server: Server, connection: socket.socket) -> None:
+    pass
+
+
+HANGING = [a_turn, a_stream]
+
+
+def name(use: Callable[..., None]) -> str:
+    return use.__name__
+
+
+@pytest.mark.parametrize("use", [*HANGING, half_a_body, an_idle_connection, nothing_yet], ids=name)
+def test_an_open_connection_holds_the_end_up_for_the_grace_and_no_longer(use: Any, tmp_path: Path) -> None:
+    with serving(tmp_path, GRACE="0.2") as server, connect(server.address()) as connection:
+        use(server, connection)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        told = server.end()
+        # The whole process ends in this time, of which the default grace alone would be more.
+        assert time.monotonic() - began < 4.5, told
+        steps = ["provision", "start", *(["ended"] if use in HANGING else []), "stop"]
+        assert (server.process.returncode, server.steps()) == (0, steps), told
+
+
+@pytest.mark.parametrize("use", HANGING, ids=name)
+def test_a_second_signal_ends_open_requests_at_once(use: Any, tmp_path: Path) -> None:
+    with serving(tmp_path, GRACE="50") as server, connect(server.address()) as connection:
+        use(server, connection)
+        began = time.monotonic()
+        # Two of a kind might be seen as one.
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
+        told = server.end()
+        assert time.monotonic() - began < 25, told
+        assert (server.process.returncode, server.steps()) == (0, ["provision", "start", "ended", "stop"]), told
+
+
+def test_a_request_that_ends_within_the_grace_is_answered(tmp_path: Path) -> None:
+    with serving(tmp_path, GRACE="50") as server, connect(server.address()) as connection:
+        half_a_body(server, connection)
+        server.process.send_signal(signal.SIGTERM)
+        connection.sendall(b': "x", "session_id": "s"'.ljust(39) + b"}")
+        receive(connection, b'"1: x"')
+        told = server.end()
+        assert (server.process.returncode, server.steps()) == (0, ["provision", "start", "stop"]), told
+
+
+def test_workers_end_with_open_requests_too(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "--workers", "2", STATE=str(tmp_path / "state"), GRACE="0.2") as server,
+        connect(server.address()) as connection,
+    ):
+        a_turn(server, connection)
+        server.process.send_signal(signal.SIGTERM)
+        told = server.end()
+        assert server.process.returncode == 0, told
+        steps = server.steps()
+        assert "ended" in steps and steps.count("stop") == steps.count("start"), told
+
+
+@pytest.mark.parametrize("open_request", [False, True])
+def test_workers_end_when_their_parent_is_killed_and_leave_the_port(tmp_path: Path, open_request: bool) -> None:
+    workers = ("--workers", "2")
+    environment = {"STATE": str(tmp_path / "state"), "GRACE": "0.2"}
+    with serving(tmp_path, *workers, **environment) as server:
+        address = server.address()
+        assert get(address, "a")["text"] == "1: x"
+        with connect(address) as connection:
+            if open_request:
+                a_turn(server, connection)
+            server.process.kill()
+            told = server.end()
+        assert server.process.returncode == -signal.SIGKILL, "it ended by itself, before its workers"
+        steps = server.steps()
+        assert steps.count("stop") == steps.count("start") > 0, told
+    with serving(tmp_path, *workers, "--port", str(urlsplit(address).port), **environment) as server:
+        assert server.address() == address
+        assert get(address, "a")["text"] == "2: x"

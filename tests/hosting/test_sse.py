@@ -225,6 +225,34 @@ async def test_when_the_client_goes_the_source_is_cancelled_once_and_cleans_up()
     assert b"after" not in connection.body
 
 
+async def test_a_source_that_swallows_its_cancellation_is_asked_for_no_further_frame() -> None:
+    steps: list[str] = []
+    waiting = asyncio.Event()
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"data: 1\n\n"
+            try:
+                waiting.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                steps.append("swallowed")
+            yield b"data: 2\n\n"
+            steps.append("asked again")
+            yield b"data: 3\n\n"
+        finally:
+            steps.append("closed")
+
+    async with Connection(stream(frames())) as connection:
+        await connection.until_body(b"data: 1")
+        async with asyncio.timeout(PATIENCE):
+            await waiting.wait()
+        connection.disconnect()
+        await connection.end()
+    assert steps == ["swallowed", "closed"]
+    assert connection.body == b"data: 1\n\n"
+
+
 async def test_a_client_that_goes_before_the_first_byte_is_noticed() -> None:
     source = Source()
     async with Connection(stream(source.frames())) as connection:

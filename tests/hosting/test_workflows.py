@@ -172,6 +172,30 @@ async def test_answers_become_what_the_workflow_asked_for(name: str, tmp_path: P
         assert (outputs(hosted), hosted.pending) == ([gotten], [])
 
 
+@pytest.mark.parametrize("kind", [int, float, list[int], dict[str, int], int | str], ids=str)
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_yes_or_no_is_no_number(kind: Any, given: bool, state_dir: Path | None) -> None:
+    wrong: dict[Any, Any] = {list[int]: [given], dict[str, int]: {"a": given}}
+    right: dict[Any, Any] = {float: 1.5, list[int]: [1], dict[str, int]: {"a": 1}}
+    durable = state_dir if kind != int | str else None  # A union has no checkpoint.
+    async with serving(asking(kind), state_dir=durable) as served:
+        (pending,) = (await served.ask("a", "x")).pending
+        with pytest.raises(InvalidRequest) as raised:
+            await served.answer("a", {pending.id: wrong.get(kind, given)})
+        assert raised.value.field == f"responses.{pending.id}" and not raised.value.started
+        fitting = right.get(kind, 1)
+        assert outputs(await served.answer("a", {pending.id: fitting})) == [fitting]
+
+
+@pytest.mark.parametrize("kind", [bool, object, Any], ids=str)
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_yes_or_no_is_one_where_one_is_asked_for(kind: Any, given: bool) -> None:
+    async with serving(asking(kind)) as served:
+        (pending,) = (await served.ask("a", "x")).pending
+        (answered,) = outputs(await served.answer("a", {pending.id: given}))
+        assert answered is given
+
+
 async def test_in_memory_a_workflow_may_ask_for_a_union() -> None:
     async with serving(asking(str | None)) as served:
         (pending,) = (await served.ask("a", "x")).pending

@@ -14,7 +14,15 @@ import pytest
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
 from starlette.applications import Starlette
 
-from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, HostedRunResult
+from agent_framework_hosting import (
+    AgentFrameworkHost,
+    ChannelContext,
+    ChannelContribution,
+    ChannelRequest,
+    HostedRunResult,
+    HostLimits,
+)
+from agent_framework_hosting.state.store import StateStore
 from agent_framework_hosting_invocations import InvocationsChannel
 from tests.support.asgi import Connection, Reply, post_json
 from tests.support.echo import EchoAgent
@@ -165,3 +173,26 @@ async def test_answers_to_what_is_not_pending_are_refused(state_dir: Path | None
     async with started(EchoAgent(), state_dir=state_dir, allow_anonymous=True) as app:
         reply = await invoke(app, responses={"p1": True}, session_id="s")
         assert (reply.status, reply.json["error"]["field"]) == (422, "responses.p1")
+
+
+class Watched(InvocationsChannel):
+    """Shows the documents that it keeps."""
+
+    documents: StateStore
+
+    def contribute(self, context: ChannelContext) -> ChannelContribution:
+        self.documents = context.documents
+        return super().contribute(context)
+
+
+@pytest.mark.parametrize("session", [None, "s"], ids=["a-conversation-each", "one-conversation"])
+async def test_in_memory_the_answers_of_many_keys_do_not_pile_up(session: str | None) -> None:
+    channel = Watched(auth=AUTH)
+    app = AgentFrameworkHost(EchoAgent(), channels=[channel], limits=HostLimits(memory_sessions=20)).app
+    chosen = {} if session is None else {"session_id": session}
+    async with app.router.lifespan_context(app):
+        replies = [await invoke(app, "ops", f"k{number}", message="hello", **chosen) for number in range(100)]
+        assert {reply.status for reply in replies} == {200}
+        assert len(await channel.documents.list("", limit=1000)) == 20
+        again = await invoke(app, "ops", "k99", message="hello", **chosen)
+        assert (again.headers["idempotent-replayed"], again.body) == ("true", replies[-1].body)

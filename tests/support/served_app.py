@@ -1,17 +1,26 @@
-"""What `af-hosting serve` serves in tests; the environment says how. Every step leaves a line in `LOG`."""
+"""What `af-hosting serve` serves in tests; the environment says how. Every step leaves a line in `LOG`.
+
+A turn that is told to hang says so on standard error. `GRACE` is passed to `serve()` as its `graceful_timeout`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+from agent_framework import AgentResponseUpdate, AgentSession, Message
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, Provisioning
+from agent_framework_hosting_invocations import InvocationsChannel
 from tests.support.channels import ProbeChannel, request_of
-from tests.support.targets import ScriptedAgent
+from tests.support.targets import ScriptedAgent, text_update
 
 
 def note(line: str) -> None:
@@ -33,6 +42,30 @@ async def provision(provisioning: Provisioning) -> None:
     note("provision")
 
 
+class HangingAgent(ScriptedAgent):
+    """Never ends a turn that says `hang`, unless it is cancelled."""
+
+    async def updates(
+        self, messages: list[Message], session: AgentSession | None
+    ) -> AsyncIterator[AgentResponseUpdate]:
+        if messages[-1].text == "hang":
+            yield text_update("begun")
+            print("hanging", file=sys.stderr, flush=True)  # noqa: T201 - the test reads it
+            try:
+                await asyncio.Event().wait()
+            finally:
+                note("ended")
+        async for update in super().updates(messages, session):
+            yield update
+
+
+class Host(AgentFrameworkHost):
+    def serve(self, **how: Any) -> None:
+        if "GRACE" in os.environ:
+            how["graceful_timeout"] = float(os.environ["GRACE"])
+        super().serve(**how)
+
+
 async def turn(request: Request) -> JSONResponse:
     hosted = await channel.context.run(request_of(request.path_params["key"], "x"))
     return JSONResponse({"pid": os.getpid(), "text": hosted.result.text})
@@ -45,4 +78,6 @@ channel = ProbeChannel(
     on_provision=[provision],
     authenticated="OPEN" not in os.environ,
 )
-host = AgentFrameworkHost(ScriptedAgent(), channels=[channel], state_dir=os.environ.get("STATE"))
+host = Host(
+    HangingAgent(), channels=[channel, InvocationsChannel(allow_anonymous=True)], state_dir=os.environ.get("STATE")
+)

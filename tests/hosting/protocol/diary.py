@@ -12,6 +12,7 @@ from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Co
 from agent_framework_hosting import ChannelRequest, ChannelSession, HostLimits
 from agent_framework_hosting.context import HostContext
 from agent_framework_hosting.errors import InvalidRequest
+from agent_framework_hosting.state.checkpoints import StoredCheckpoints
 from agent_framework_hosting.state.conversations import Conversations
 from agent_framework_hosting.state.head import INLINE_BYTES
 from agent_framework_hosting.state.sessions import decode_session
@@ -79,13 +80,13 @@ def request(key: str | None, word: str, *, turn: str | None = None, **session: A
 
 
 @asynccontextmanager
-async def hosted(store: StateStore, agent: Any, limits: HostLimits = LONG, **parts: Any) -> AsyncIterator[HostContext]:
-    """Serve an agent on a store as a host does; `parts` go to its `Conversations`."""
-    source = TargetSource(agent)
+async def hosted(store: StateStore, target: Any, limits: HostLimits = LONG, **parts: Any) -> AsyncIterator[HostContext]:
+    """Serve a target on a store as a host does; `parts` go to its `Conversations`."""
+    source = TargetSource(target)
     await source.start()
     conversations = Conversations(store, limits, **parts)
     turns = Turns(conversations)
-    turns.runner = await source.runner(None, wait=1)
+    turns.runner = await source.runner(StoredCheckpoints(store), wait=1)
     try:
         yield HostContext("test", source, turns, store, limits)
     finally:
