@@ -9,8 +9,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -110,6 +112,14 @@ class Worker:
         """Whether it has said nothing that was not heard."""
         return not self.connection.poll()
 
+    def said(self) -> list[Any]:
+        """All that it has said by now and nobody has heard."""
+        said: list[Any] = []
+        with suppress(EOFError):  # It has ended.
+            while self.connection.poll():
+                said.append(self.connection.recv())
+        return said
+
     def tell(self, message: Any) -> None:
         self.connection.send(message)
 
@@ -134,6 +144,10 @@ class Worker:
         await eventually(self._stopped, "The process was not stopped.")
 
     def _stopped(self) -> bool:
+        # Every thread of it: one that is inside a system call stops after it.
+        with suppress(FileNotFoundError):
+            threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+            return all((thread / "stat").read_text().rpartition(")")[2].startswith(" T") for thread in threads)
         command = ["ps", "-o", "state=", "-p", str(self.process.pid)]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.startswith("T")
 

@@ -99,7 +99,8 @@ class BearerKeys:
                 digest = sha256(check_key(key, channel)).digest()
                 if owners.setdefault(digest, identity) is not identity:
                     raise ConfigurationError(
-                        f"auth callers {owners[digest].native_id!r} and {name!r} have the same key: give each its own."
+                        f"auth callers {shown(owners[digest].native_id)} and {shown(name)} have the same key: give "
+                        "each its own."
                     )
         self.owners = tuple(owners.items())
 
@@ -153,13 +154,17 @@ def check_name(name: object, channel: str) -> str:
 
 def check_keys(keys: object, name: str) -> Sequence[object]:
     if not isinstance(keys, Sequence) or isinstance(keys, bytes | bytearray | memoryview) or not keys:
-        raise ConfigurationError(f"auth caller {name!r} needs a key (text) or a sequence of keys.")
+        raise ConfigurationError(f"auth caller {shown(name)} needs a key (text) or a sequence of keys.")
     return keys  # pyright: ignore[reportUnknownVariableType]
+
+
+def shown(name: str) -> str:
+    """Name a caller, unless the name may be a key: somebody may have written the mapping the wrong way round."""
+    return repr(name) if len(name) < MIN_KEY_LENGTH else "(a name as long as a key)"
 
 
 def check_key(key: object, channel: str) -> bytes:
     if not isinstance(key, str) or len(key) < MIN_KEY_LENGTH or not KEY.fullmatch(key):
-        # Names none: who writes the mapping the wrong way round has keys where names belong.
         raise ConfigurationError(
             f"auth of channel {channel!r} maps callers' names to keys, and a key is visible ASCII of at least "
             f"{MIN_KEY_LENGTH} characters. Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute, compile_path
 
 from .channels import Channel, ChannelContribution
-from .errors import ConfigurationError
+from .errors import ConfigurationError, HostingError
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -94,7 +94,10 @@ async def run_all(callbacks: Sequence[Callback], *, what: str = "start-up or shu
         try:
             await callback()
         except Exception as error:
-            logger.exception("A step of %s failed: %s", what, getattr(callback, "__qualname__", callback))
+            name = getattr(callback, "__qualname__", callback)
+            # What the host itself refuses says what to do; where in its code does not matter.
+            told = isinstance(error, HostingError)
+            logger.error("A step of %s failed: %s (%s)", what, name, error, exc_info=None if told else error)
             first = first or error
     if first is not None and reraise:
         raise first

@@ -28,6 +28,7 @@ logger = logging.getLogger("agent_framework.hosting")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 10.0
+_CANCELLATIONS, _PAUSE = 10, 0.5
 
 
 class MissingExtra(HostingError, RuntimeError):
@@ -62,7 +63,9 @@ def serve(
     with closing(listen(bind, port)) as listener:
         address = listener.getsockname()
         announce(f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
-        settings = Config.from_mapping({"accesslog": None, "errorlog": "-", "graceful_timeout": 5.0, **config})
+        # Hypercorn's lines go the way of all others.
+        errors = logging.getLogger("hypercorn.error")
+        settings = Config.from_mapping({"accesslog": None, "errorlog": errors, "graceful_timeout": 5.0, **config})
         if workers == 1:
             run_worker(host, settings, listener)
         else:
@@ -156,8 +159,12 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.graceful_timeout):
                 await again.wait()
-        # Hypercorn waits for open connections without a bound.
-        requests.cancel()
+        for name in SIGNALS:
+            loop.remove_signal_handler(name)  # From now on a signal ends the process at once.
+        # Hypercorn waits for open connections without a bound, and a target may swallow what it is told.
+        for _ in range(_CANCELLATIONS):
+            requests.cancel()
+            await asyncio.sleep(_PAUSE)
 
     ending = asyncio.create_task(end_requests())
     try:
@@ -247,4 +254,3 @@ def show_log() -> None:
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("agent_framework.hosting").setLevel(logging.INFO)
-        logging.getLogger("hypercorn.error").propagate = False  # It has a handler of its own.

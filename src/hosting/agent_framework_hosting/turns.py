@@ -158,23 +158,34 @@ class ActiveTurn:
             TurnConflict: The lease was lost.
         """
         turn = self.turn
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
         token = _current.set(self)
         try:
             if self._record.span is None and (turn is None or not turn.guarded):
-                return await work
-            async with turn.guard() if turn is not None else nullcontext():
-                with self._record.current():
-                    return await work
+                result = await work
+            else:
+                async with turn.guard() if turn is not None else nullcontext():
+                    with self._record.current():
+                        result = await work
         except asyncio.CancelledError as error:
-            # Of a task or scope of the target's own: nobody cancelled this one.
-            if (task := asyncio.current_task()) is None or task.cancelling():
+            if task is None or task.cancelling() > before:
                 raise
+            # Of a task or scope of the target's own: nobody cancelled this one.
             raise TargetFailed("The target cancelled its own run.") from error
         except (SystemExit, GeneratorExit, HTTPException, ClientDisconnect) as error:
             # None of these may end the server, or answer the caller, in the name of the host.
             raise TargetFailed(f"The target raised {type(error).__name__}.") from error
+        except BaseExceptionGroup as error:
+            if isinstance(error, Exception):
+                raise
+            raise TargetFailed("The target raised a group with more than exceptions in it.") from error
         finally:
             _current.reset(token)
+        if task is not None and task.cancelling() > before:
+            # The target swallowed the cancellation; whoever asked for it is gone all the same.
+            raise asyncio.CancelledError
+        return result
 
     async def save(self, result: Any) -> HostedRunResult[Any]:
         """Commit what the run left behind; without a conversation there is nothing to do."""

@@ -25,6 +25,10 @@ class Mode:
     def is_workflow(self) -> bool:
         return bool(self.how.get("workflow"))
 
+    @property
+    def asks(self) -> bool:
+        return self.word.startswith("ask")
+
     def target(self) -> Any:
         return target_of(self.how)
 
@@ -42,23 +46,35 @@ class Mode:
         return [] if self.how.get("reset") else [*words, self.word]
 
     def answer(self, words: list[str]) -> list[str]:
-        """What the turn says where it is saved after `words`; of a question, without its id."""
+        """What the turn says where it is saved after `words`; a question's id comes after that."""
         if self.how.get("reset"):
             return ["reset"]
         number = f"{len(words) + 1}:"
         updates = [number, f" {self.word}"] if self.how.get("stream") else []
         return [*updates, f"{number} {self.word}"]
 
+    async def say(self, context: HostContext, key: str, word: str) -> str:
+        """Take another turn, of one word, and give the answer."""
+        return text_of((await context.run(request(key, word))).result)
+
     async def read(self, store: StateStore, key: str) -> list[str]:
         """What is stored of a conversation."""
         return await (read_words if self.is_workflow else read_diary)(store, key)
 
-    async def check_questions(self, context: HostContext, store: StateStore, key: str, *, saved: bool) -> None:
-        """Make sure that the conversation waits for what it must, and that just this can be answered."""
-        if self.is_workflow:
-            waits = self.word.startswith("ask") if saved else self.before[-1].startswith("ask")
-            assert len(await waiting_questions(store, key)) == waits
-            await answer_all_questions(context, store, key)
+    async def check_questions(
+        self, context: HostContext, store: StateStore, key: str, *, saved: bool, told: list[list[str]]
+    ) -> None:
+        """Make sure that the conversation waits for what it must, and that just this can be answered.
+
+        `told` is what the turn said after its answer: nothing that is not kept.
+        """
+        if not self.is_workflow:
+            assert told == []
+            return
+        waiting = await waiting_questions(store, key)
+        assert len(waiting) == (self.asks if saved else self.before[-1].startswith("ask"))
+        assert told in ([], [list(waiting)])
+        await answer_all_questions(context, store, key)
 
 
 MODES = {

@@ -7,8 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowCheckpoint, WorkflowContext
-from agent_framework import handler, response_handler
+from agent_framework import (
+    Executor,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowCheckpoint,
+    WorkflowContext,
+    handler,
+    response_handler,
+)
 
 from agent_framework_hosting import HostedRunResult
 from agent_framework_hosting.context import HostContext

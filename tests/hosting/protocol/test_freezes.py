@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting.context import HostContext
+from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting.state.head import decode_head
+from agent_framework_hosting.state.store import UNCHANGED, StateStore
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
-from tests.hosting.protocol.diary import SHORT, Diary, hosted, read_diary, say
-from tests.hosting.protocol.worker import counting, post_workflow_turn, take_turn
+from tests.hosting.protocol.diary import LONG, SHORT, Diary, hosted, read_diary, say
+from tests.hosting.protocol.modes import MODES, Mode
+from tests.hosting.protocol.questions import asking
+from tests.hosting.protocol.worker import post_workflow_turn, take_turn
 from tests.support.faults import Worker, freeze_after, freeze_and_lose_answer, freeze_before, spawning
-from tests.support.stores import Fault
+from tests.support.stores import Fault, FaultStore, calling
 
 SPAWNING = spawning("tests.hosting.protocol.worker")
 KEY = "chat:1"
@@ -29,6 +37,120 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def store(path: str) -> StateStore:
     return DirectoryStore(path)
+
+
+async def is_leased(store: StateStore, key: str) -> bool:
+    name = f"k/{conversation_path(key)}/head"
+    found = await store.get(name)
+    return found is not None and found is not UNCHANGED and decode_head(name, found[0], key).lease is not None
+
+
+class Frozen:
+    """A turn whose process was stopped, at one operation of its store, and the conversation as that left it."""
+
+    def __init__(self, worker: Worker, mode: Mode, key: str, *, leased: bool, saved: bool) -> None:
+        self.worker = worker
+        self.mode = mode
+        self.key = key
+        self.leased = leased
+        self.saved = saved
+        self.words = mode.after([*mode.before]) if saved else [*mode.before]
+
+    async def resumed(self) -> list[Any]:
+        """Let it go on to its end; give what it says from then on."""
+        self.worker.resume()
+        assert await self.worker.end() == 0
+        return self.worker.said()
+
+    async def say(self, context: HostContext, word: str) -> None:
+        """Take another turn in the conversation, which must be as it is known here."""
+        answer = await self.mode.say(context, self.key, word)
+        self.words.append(word)
+        assert answer == f"{len(self.words)}: {word}"
+
+
+@asynccontextmanager
+async def frozen(
+    context: HostContext, path: str, mode: Mode, fault: Fault, nth: int, **how: Any
+) -> AsyncGenerator[Frozen]:
+    """A turn that is frozen at its nth operation."""
+    key = f"{fault.__name__} {nth}"
+    how |= await mode.begin(context, key)
+    with Worker(SPAWNING, take_turn, path, key, mode.word, how, (fault, {"nth": nth})) as worker:
+        await worker.frozen()
+        at_the_end = nth == mode.operations
+        updates = mode.answer([*mode.before])[:-1]
+        assert worker.said() == (updates if at_the_end else [])
+        store = DirectoryStore(path)
+        leased = await is_leased(store, key)
+        frozen = Frozen(worker, mode, key, leased=leased, saved=at_the_end and fault is freeze_after)
+        assert await mode.read(store, key) == frozen.words
+        yield frozen
+
+
+def cases(mode: Mode) -> list[tuple[Fault, int]]:
+    return [(fault, nth) for nth in range(1, mode.operations + 1) for fault in (freeze_before, freeze_after)]
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_never_been(path: str, mode: Mode) -> None:
+    store = DirectoryStore(path)
+    ends: set[str] = set()
+
+    async def check(fault: Fault, nth: int) -> None:
+        async with frozen(context, path, mode, fault, nth) as turn:
+            await turn.say(context, "other")
+            said = await turn.resumed()
+            saved = turn.saved
+            answered = mode.answer(turn.words)
+            if saved:
+                ends.add("saved")
+                answered = mode.answer([*mode.before])[-1:]
+            elif turn.leased or mode.how.get("fresh"):
+                ends.add("lost")
+                answered = ["TurnConflict"]
+            else:
+                ends.add("later")  # It had not begun: it comes after the other.
+                turn.words = mode.after(turn.words)
+                saved = True
+            assert said[: len(answered)] == answered
+            told = said[len(answered) :]
+            assert bool(told) == (saved and mode.asks)
+            assert await mode.read(store, turn.key) == turn.words
+            await turn.say(context, "next")
+            await mode.check_questions(context, store, turn.key, saved=saved, told=told)
+
+    async with hosted(store, mode.target(), SHORT) as context:
+        await asyncio.gather(*[check(*case) for case in cases(mode)])
+    assert ends == {"saved", "lost"} | ({"later"} if mode.operations > 1 else set())
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+async def test_a_turn_that_is_frozen_anywhere_and_resumed_in_time_goes_on(path: str, mode: Mode) -> None:
+    """Also where another one waits by then; that turn comes after it."""
+    store = FaultStore(DirectoryStore(path))
+
+    async def check(fault: Fault, nth: int) -> None:
+        async with frozen(context, path, mode, fault, nth, limits=LONG) as turn:
+            looked = asyncio.Event()
+            store.plan(calling(after=looked.set), kind="get", name=conversation_path(turn.key), nth=2)
+            if not turn.saved:
+                turn.words = mode.after(turn.words)
+            other = asyncio.create_task(turn.say(context, "other")) if turn.leased else None
+            if other is not None:
+                await looked.wait()
+            answered = mode.answer([*mode.before])
+            said = await turn.resumed()
+            said = [*answered[: -1 if nth == mode.operations else 0], *said]
+            assert said[: len(answered)] == answered
+            await (other or turn.say(context, "other"))
+            assert await mode.read(store, turn.key) == turn.words
+            told = said[len(answered) :]
+            assert bool(told) == mode.asks
+            await mode.check_questions(context, store, turn.key, saved=True, told=told)
+
+    async with hosted(store, mode.target(), LONG) as context:
+        await asyncio.gather(*[check(*case) for case in cases(mode)])
 
 
 @pytest.mark.parametrize("how", [{}, {"stream": True}], ids=["once", "stream"])
@@ -98,7 +220,7 @@ async def test_a_commit_whose_answer_came_late_is_saved(store: StateStore, path:
 
 
 async def test_the_checkpoint_of_a_frozen_workflow_does_not_count(path: str) -> None:
-    host = AgentFrameworkHost(counting(), channels=[TurnChannel()], state_dir=path, limits=SHORT)
+    host = AgentFrameworkHost(asking(), channels=[TurnChannel()], state_dir=path, limits=SHORT)
     async with started(host) as app:
 
         async def count(word: str) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from typing import Any
-
-from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
 
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting.errors import HostingError
 from agent_framework_hosting.state.directory import DirectoryStore
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
-from tests.hosting.protocol.diary import SHORT, Diary, hosted, request, say
+from tests.hosting.protocol.diary import SHORT, Diary, hosted, request
+from tests.hosting.protocol.modes import target_of, text_of
+from tests.hosting.protocol.questions import answer, asking
 from tests.support.stores import Fault, FaultStore
 
 Planned = tuple[Fault, dict[str, Any]]
@@ -21,8 +22,9 @@ Planned = tuple[Fault, dict[str, Any]]
 def take_turn(connection: Connection, path: str, key: str, word: str, how: dict[str, Any], *plans: Planned) -> None:
     """Take one turn on a store with planned faults; says every update, then the answer or the error's name.
 
-    `how` may hold `stream`, `reset`, `fresh`, `turn` and `padding`. A word that starts with `hold` is held in the
-    middle of the run until the other side says something.
+    `how` may hold `stream`, `reset`, `fresh`, `turn`, `padding`, `limits`, `workflow` (the answer is followed by the
+    ids of what it asks) and `responses` (instead of the word). A word that starts with `hold` is held in the middle
+    of the run until the other side says something.
     """
     asyncio.run(turn(connection, path, key, word, how, plans))
 
@@ -33,13 +35,7 @@ async def turn(
     store = FaultStore(DirectoryStore(path))
     for fault, where in plans:
         store.plan(fault, **where)
-
-    async def between(word: str) -> None:
-        if word.startswith("hold"):
-            connection.send("holding")
-            await asyncio.to_thread(connection.recv)
-
-    async with hosted(store, Diary(between, padding=how.get("padding", 0)), SHORT) as context:
+    async with hosted(store, target_of(how, holding(connection)), how.get("limits", SHORT)) as context:
         try:
             if how.get("reset"):
                 await context.reset_session(key)
@@ -49,44 +45,33 @@ async def turn(
                 async for update in stream:
                     connection.send(update.text)
                 connection.send((await stream.get_final_response()).text)
+            elif "responses" in how:
+                connection.send(text_of((await answer(context, key, how["responses"])).result))
             else:
-                connection.send(await say(context, key, word, turn=how.get("turn"), fresh=how.get("fresh", False)))
+                asked = request(key, word, turn=how.get("turn"), fresh=how.get("fresh", False))
+                result = await context.run(asked)
+                connection.send(text_of(result.result))
+                if result.pending:
+                    connection.send([pending.id for pending in result.pending])
         except HostingError as error:
             connection.send(type(error).__name__)
 
 
-class Counter(Executor):
-    """Counts its turns, in what it checkpoints; a turn of the word `hold` waits for the other side."""
+def holding(connection: Connection) -> Callable[[str], Awaitable[None]]:
+    async def between(word: str) -> None:
+        if word.startswith("hold"):
+            connection.send("holding")
+            await asyncio.to_thread(connection.recv)
 
-    def __init__(self, connection: Connection | None) -> None:
-        super().__init__("counter")
-        self.connection = connection
-        self.count = 0
-
-    @handler
-    async def add(self, word: str, context: WorkflowContext[Any, str]) -> None:
-        self.count += 1
-        if word == "hold" and self.connection is not None:
-            self.connection.send("holding")
-            await asyncio.to_thread(self.connection.recv)
-        await context.yield_output(f"{self.count}: {word}")
-
-    async def on_checkpoint_save(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    async def on_checkpoint_restore(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-
-
-def counting(connection: Connection | None = None) -> Workflow:
-    return WorkflowBuilder(name="counting", start_executor=Counter(connection)).build()
+    return between
 
 
 def post_workflow_turn(connection: Connection, path: str, key: str) -> None:
-    """Take one turn of the counting workflow over HTTP; says the status."""
+    """Take one turn of the asking workflow over HTTP; says the status."""
 
     async def post() -> None:
-        host = AgentFrameworkHost(counting(connection), channels=[TurnChannel()], state_dir=path, limits=SHORT)
+        target = asking(holding(connection))
+        host = AgentFrameworkHost(target, channels=[TurnChannel()], state_dir=path, limits=SHORT)
         async with started(host) as app:
             connection.send((await post_turn(app, key, "hold")).status)
 
