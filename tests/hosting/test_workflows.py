@@ -32,6 +32,7 @@ from pydantic import BaseModel
 
 from agent_framework_hosting import (
     AgentFrameworkHost,
+    ChannelSession,
     ConfigurationError,
     HostedRunResult,
     HostingError,
@@ -602,3 +603,15 @@ async def test_a_type_of_the_started_script_is_refused_where_others_must_read_it
     async with serving(memory_workflow(ScriptHoarder()), state_dir=tmp_path) as served:
         with pytest.raises(ConfigurationError, match="module of its own"):
             await served.ask("a", "x")
+
+
+async def test_a_look_without_a_key_of_its_own_leaves_no_checkpoint(tmp_path: Path) -> None:
+    async with serving(memory_workflow(), state_dir=tmp_path) as served:
+        await served.ask("a", "x")
+        before = checkpoints(tmp_path)
+        assert outputs(await served.ask(None, "y", session=ChannelSession(parent="a")))
+        assert checkpoints(tmp_path) == before
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("c/*/*"))

@@ -20,6 +20,7 @@ from agent_framework_hosting.state.clock import Instant
 from tests.support.stores import Fault, Operation, lost_answer
 
 PATIENCE = 30.0
+BRIEF = 0.05
 
 
 class ManualClock:
@@ -42,6 +43,11 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
         await asyncio.sleep(0)
+
+
+async def brief_sleep(seconds: float) -> None:
+    """Sleep no longer than somebody does who looks often, so that what has aged out is found at once."""
+    await asyncio.sleep(min(seconds, BRIEF))
 
 
 async def freeze_after(operation: Operation, apply: Callable[[], Awaitable[Any]]) -> Any:

@@ -196,7 +196,8 @@ class ActiveTurn:
         saved = self.turn is not None and self._kept and (outcome.resumable or not self._fresh)
         if saved and self.turn is not None:
             with self._record.span_of("hosting.state.commit"):
-                await self.turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
+                checkpoint = await outcome.checkpoint() if outcome.checkpoint is not None else None
+                await self.turn.commit(snapshot=outcome.snapshot, checkpoint=checkpoint)
         self._record.store_time += perf_counter() - began
         return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
 

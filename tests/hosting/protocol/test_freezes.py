@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from tests.hosting.protocol.diary import LONG, SHORT, Diary, hosted, read_diary,
 from tests.hosting.protocol.modes import MODES, Mode
 from tests.hosting.protocol.questions import asking
 from tests.hosting.protocol.worker import post_workflow_turn, take_turn
-from tests.support.faults import Worker, freeze_after, freeze_and_lose_answer, freeze_before, spawning
+from tests.support.faults import (
+    PATIENCE,
+    Worker,
+    brief_sleep,
+    freeze_after,
+    freeze_and_lose_answer,
+    freeze_before,
+    spawning,
+)
 from tests.support.stores import Fault, FaultStore, calling
 
 SPAWNING = spawning("tests.hosting.protocol.worker")
@@ -37,6 +45,10 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def store(path: str) -> StateStore:
     return DirectoryStore(path)
+
+
+def serving(store: StateStore, target: Any) -> AbstractAsyncContextManager[HostContext]:
+    return hosted(store, target, SHORT, sleep=brief_sleep)
 
 
 async def is_leased(store: StateStore, key: str) -> bool:
@@ -100,9 +112,7 @@ async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_nev
     async def check(fault: Fault, nth: int) -> None:
         async with frozen(context, path, mode, fault, nth) as turn:
             await turn.say(context, "other")
-            said = await turn.resumed()
-            saved = turn.saved
-            answered = mode.answer(turn.words)
+            said, saved = await turn.resumed(), turn.saved
             if saved:
                 ends.add("saved")
                 answered = mode.answer([*mode.before])[-1:]
@@ -110,44 +120,44 @@ async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_nev
                 ends.add("lost")
                 answered = ["TurnConflict"]
             else:
-                ends.add("later")  # It had not begun: it comes after the other.
-                turn.words = mode.after(turn.words)
+                ends.add("later")  # It had not begun, and does now.
                 saved = True
-            assert said[: len(answered)] == answered
+                answered = mode.answer(turn.words)
+                turn.words = mode.after(turn.words)
             told = said[len(answered) :]
+            assert said[: len(answered)] == answered
             assert bool(told) == (saved and mode.asks)
             assert await mode.read(store, turn.key) == turn.words
             await turn.say(context, "next")
             await mode.check_questions(context, store, turn.key, saved=saved, told=told)
 
-    async with hosted(store, mode.target(), SHORT) as context:
+    async with serving(store, mode.target()) as context:
         await asyncio.gather(*[check(*case) for case in cases(mode)])
     assert ends == {"saved", "lost"} | ({"later"} if mode.operations > 1 else set())
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_that_is_frozen_anywhere_and_resumed_in_time_goes_on(path: str, mode: Mode) -> None:
-    """Also where another one waits by then; that turn comes after it."""
+    """Whoever waits for it by then comes after it."""
     store = FaultStore(DirectoryStore(path))
 
     async def check(fault: Fault, nth: int) -> None:
-        async with frozen(context, path, mode, fault, nth, limits=LONG) as turn:
-            looked = asyncio.Event()
-            store.plan(calling(after=looked.set), kind="get", name=conversation_path(turn.key), nth=2)
-            if not turn.saved:
-                turn.words = mode.after(turn.words)
-            other = asyncio.create_task(turn.say(context, "other")) if turn.leased else None
-            if other is not None:
-                await looked.wait()
-            answered = mode.answer([*mode.before])
+        async with frozen(context, path, mode, fault, nth, limits=LONG) as turn, asyncio.TaskGroup() as others:
+            turn.words = mode.after([*mode.before])
+            if turn.leased:
+                looked = asyncio.Event()
+                store.plan(calling(after=looked.set), kind="get", name=conversation_path(turn.key), nth=2)
+                others.create_task(turn.say(context, "other"))
+                async with asyncio.timeout(PATIENCE):
+                    await looked.wait()
+            answered = mode.answer([*mode.before])[-1 if nth == mode.operations else 0 :]
             said = await turn.resumed()
-            said = [*answered[: -1 if nth == mode.operations else 0], *said]
-            assert said[: len(answered)] == answered
-            await (other or turn.say(context, "other"))
-            assert await mode.read(store, turn.key) == turn.words
             told = said[len(answered) :]
+            assert said[: len(answered)] == answered
             assert bool(told) == mode.asks
-            await mode.check_questions(context, store, turn.key, saved=True, told=told)
+        await turn.say(context, "next")
+        assert await mode.read(store, turn.key) == turn.words
+        await mode.check_questions(context, store, turn.key, saved=True, told=told)
 
     async with hosted(store, mode.target(), LONG) as context:
         await asyncio.gather(*[check(*case) for case in cases(mode)])
@@ -157,7 +167,7 @@ async def test_a_turn_that_is_frozen_anywhere_and_resumed_in_time_goes_on(path: 
 async def test_a_frozen_run_neither_saves_nor_sends_once_it_was_taken_over(
     store: StateStore, path: str, how: dict[str, Any]
 ) -> None:
-    async with hosted(store, Diary(), SHORT) as context:
+    async with serving(store, Diary()) as context:
         await say(context, KEY, "one")
         with Worker(SPAWNING, take_turn, path, KEY, "hold", how) as worker:
             if how:
@@ -178,7 +188,7 @@ async def test_a_run_that_was_frozen_stops_itself_although_nobody_came(store: St
         assert [await worker.heard() for _ in range(2)] == ["1:", "holding"]
         await worker.freeze()
         # Somebody looks at the lease for longer than it lasts; what is taken over is another conversation's.
-        async with hosted(store, Diary(), SHORT) as context:
+        async with serving(store, Diary()) as context:
             with Worker(SPAWNING, take_turn, path, "other", "hold", {}) as other:
                 assert await other.heard() == "holding"
                 await other.freeze()
@@ -190,16 +200,14 @@ async def test_a_run_that_was_frozen_stops_itself_although_nobody_came(store: St
     assert await read_diary(store, KEY) == []
 
 
-@pytest.mark.parametrize("turn", [None, "t1"], ids=["", "repeated"])
-async def test_a_commit_that_was_frozen_before_it_was_written_does_not_count(
-    store: StateStore, path: str, turn: str | None
+async def test_a_commit_that_was_frozen_while_its_turn_was_repeated_does_not_count(
+    store: StateStore, path: str
 ) -> None:
-    """Also where the client's retry, with the same idempotency key, ran elsewhere: that answer is the saved one."""
-    how = {} if turn is None else {"turn": turn}
-    async with hosted(store, Diary(), SHORT) as context:
-        with Worker(SPAWNING, take_turn, path, KEY, "frozen", how, (freeze_before, COMMIT)) as worker:
+    """The client's retry, with the same idempotency key, ran elsewhere: that answer is the saved one."""
+    async with serving(store, Diary()) as context:
+        with Worker(SPAWNING, take_turn, path, KEY, "frozen", {"turn": "t1"}, (freeze_before, COMMIT)) as worker:
             await worker.frozen()
-            assert await say(context, KEY, "one", turn=turn) == "1: one"
+            assert await say(context, KEY, "one", turn="t1") == "1: one"
             worker.resume()
             assert await worker.heard() == "TurnConflict"
             assert await worker.end() == 0
@@ -208,7 +216,7 @@ async def test_a_commit_that_was_frozen_before_it_was_written_does_not_count(
 
 @pytest.mark.parametrize("fault", [freeze_after, freeze_and_lose_answer])
 async def test_a_commit_whose_answer_came_late_is_saved(store: StateStore, path: str, fault: Fault) -> None:
-    async with hosted(store, Diary(), SHORT) as context:
+    async with serving(store, Diary()) as context:
         with Worker(SPAWNING, take_turn, path, KEY, "frozen", {"turn": "t1"}, (fault, COMMIT)) as worker:
             await worker.frozen()
             assert await say(context, KEY, "two") == "2: two"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_framework_hosting.context import HostContext
 from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.diary import LARGE, SHORT, Diary, hosted, read_diary, say
 from tests.hosting.protocol.modes import MODES, Mode
 from tests.hosting.protocol.worker import take_turn
@@ -25,6 +28,12 @@ async def killed(
     """Kill a process at the nth operation of its turn; give its exit code and what it said before."""
     with Worker(SPAWNING, take_turn, path, key, word, how, (fault, {"nth": nth})) as worker:
         return await worker.end(), worker.said()
+
+
+def elsewhere(store: StateStore, target: Any) -> AbstractAsyncContextManager[HostContext]:
+    """Go on with nothing but what is stored, and without waiting: the clock moves on instead."""
+    clock = ManualClock()
+    return hosted(store, target, SHORT, clock=clock, sleep=clock.sleep)
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -47,9 +56,7 @@ async def test_a_turn_that_is_killed_is_whole_or_has_never_been(tmp_path: Path, 
         assert bool(told) == (completed and mode.asks)
         words = mode.after(words) if saved else words
         assert await mode.read(store, key) == words
-        # What comes next does so elsewhere, where nothing of the conversation is known but what is stored.
-        clock = ManualClock()
-        async with hosted(store, mode.target(), SHORT, clock=clock, sleep=clock.sleep) as anew:
+        async with elsewhere(store, mode.target()) as anew:
             assert await mode.say(anew, key, "next") == f"{len(words) + 1}: next"
             assert await mode.read(store, key) == [*words, "next"]
             await mode.check_questions(anew, store, key, saved=saved, told=told)
@@ -63,8 +70,9 @@ async def test_a_killed_turn_is_counted_as_an_attempt_and_its_snapshot_is_left_b
     store = FaultStore(DirectoryStore(path))
     async with hosted(store, Diary(padding=LARGE), SHORT) as context:
         await say(context, "k", "before")
-        await killed(path, "k", {"padding": LARGE}, kill_before, 5)
-        assert len([name for name in await store.list("k/") if "/b/" in name]) == 2
+    await killed(path, "k", {"padding": LARGE}, kill_before, 5)
+    assert len([name for name in await store.list("k/") if "/b/" in name]) == 2
+    async with elsewhere(store, Diary(padding=LARGE)) as context:
         await say(context, "k", "next")
     leases = [operation.data for operation in store.log if operation.data and b'"attempt":2' in operation.data]
     assert len(leases) == 1
@@ -76,9 +84,10 @@ async def test_a_process_that_dies_in_the_middle_of_its_run_leaves_no_trace(tmp_
     store = DirectoryStore(path)
     async with hosted(store, Diary(), SHORT) as context:
         await say(context, "k", "before")
-        with Worker(SPAWNING, take_turn, path, "k", "hold", {"turn": "t1"}) as worker:
-            assert await worker.heard() == "holding"
-            worker.kill()
-            assert await worker.end() == -signal.SIGKILL
+    with Worker(SPAWNING, take_turn, path, "k", "hold", {"turn": "t1"}) as worker:
+        assert await worker.heard() == "holding"
+        worker.kill()
+        assert await worker.end() == -signal.SIGKILL
+    async with elsewhere(store, Diary()) as context:
         assert await say(context, "k", "hold", turn="t1") == "2: hold"  # the client's retry
     assert await read_diary(store, "k") == ["before", "hold"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class Outcome:
     """What a finished run leaves behind.
 
-    `snapshot` and `checkpoint` go into the conversation; with `resumable` false there is nothing in them that a
-    next turn would need.
+    `snapshot` goes into the conversation, and what `checkpoint` gives, which writes a workflow's state; with
+    `resumable` false there is nothing in them that a next turn would need.
     """
 
     pending: Sequence[PendingRequest] = ()
     snapshot: bytes | None = None
-    checkpoint: str | None = None
+    checkpoint: Callable[[], Awaitable[str]] | None = None
     resumable: bool = False
 
 
@@ -40,7 +40,7 @@ class Run(Protocol):
     async def final(self) -> Any: ...
 
     async def outcome(self, result: Any) -> Outcome:
-        """Collect what is to be saved; writes a workflow's checkpoint, nothing else."""
+        """Collect what is to be saved, without writing anything."""
         ...
 
     async def close(self) -> None:

@@ -115,7 +115,7 @@ class WorkflowAgentRun:
         return result
 
     async def outcome(self, result: AgentResponse) -> Outcome:
-        outcome = await workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
+        outcome = workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
         if self._turn is not None and self.session is not None:
             outcome.snapshot = encode_session(self._turn.key, self.session)
             outcome.resumable = outcome.resumable or has_content(self.session)

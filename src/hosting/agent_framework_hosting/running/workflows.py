@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from agent_framework import WorkflowCheckpointException
@@ -133,7 +133,7 @@ class WorkflowRun:
         return await self._stream.get_final_response()
 
     async def outcome(self, result: WorkflowRunResult) -> Outcome:
-        return await workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
+        return workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
 
     async def close(self) -> None:
         stream, self._stream = self._stream, None
@@ -172,8 +172,8 @@ async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Hold |
     checkpoints.restored()
 
 
-async def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
-    """Keep the last checkpoint of a run, whose pending requests are what the conversation waits for.
+def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
+    """Tell what the last checkpoint of a run leaves; its pending requests are what the conversation waits for.
 
     Raises:
         ConfigurationError: The framework could not make the one at the run's end.
@@ -184,7 +184,7 @@ async def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKe
     outcome = Outcome(pending=pending_requests(last.pending_request_info_events))
     if turn is not None:
         outcome.resumable = bool(outcome.pending) or has_state(last)
-        outcome.checkpoint = await keeper.keep(turn, last)
+        outcome.checkpoint = partial(keeper.keep, turn, last)
     return outcome
 
 
