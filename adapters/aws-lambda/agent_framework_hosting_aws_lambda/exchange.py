@@ -39,12 +39,20 @@ class Exchange:
         self._ended: asyncio.Event | None = None
         self._failure: BaseException | None = None
 
-    async def run(self, app: ASGIApp) -> None:
-        """Run the app to its end; `response` tells what became of it."""
+    def run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the app to its end on a loop that stands still; `response` tells what became of it."""
+        task = loop.create_task(self._run(app, loop))
+        # As `run_until_complete`, less the round of the loop in which that learns of the end.
+        while not task.done():
+            loop.run_forever()
+
+    async def _run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
         try:
             await app(self._scope, self._receive, self._send)
         except BaseException as error:
             self._failure = error
+        finally:
+            loop.stop()
 
     def response(self) -> Response:
         """Give the complete response.

@@ -92,7 +92,7 @@ class LambdaHandler:
         asyncio.set_event_loop(self._loop)
         request = self._mangum.infer(event, context)
         exchange = Exchange(request.scope, request.body, self._lifespan.state)
-        self._loop.run_until_complete(exchange.run(self._app))
+        exchange.run(self._app, self._loop)
         return request(exchange.response())
 
     def _terminate(self) -> None:
