@@ -10,7 +10,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from agent_framework_hosting import HostLimits, isolation_key
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import Unknown
@@ -136,7 +136,7 @@ async def test_a_store_that_is_away_before_the_turn_asks_to_come_again(store: Fa
 async def test_a_conversation_that_stays_busy_asks_to_come_again(store: FaultStore, stream: bool) -> None:
     """Its holder, on another instance, has a lease that outlasts the time anybody waits."""
     long = HostLimits(lease=timedelta(seconds=60), turn_timeout=timedelta(seconds=70))
-    elsewhere = Conversations(store, long)
+    elsewhere = StoredConversations(store, long)
     agent = Diary()
     async with served(store, agent) as app:
         turn = await elsewhere.begin(KEY)

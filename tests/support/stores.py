@@ -26,6 +26,7 @@ class Operation:
     name: str
     data: bytes | None = None
     condition: Condition = None
+    unless: Version | None = None
 
 
 Apply = Callable[[], Awaitable[Any]]
@@ -84,7 +85,7 @@ class FaultStore:
         return [operation.name for operation in self.log if operation.kind == kind]
 
     async def get(self, name: str, *, unless: Version | None = None) -> Any:
-        return await self._do(Operation("get", name), lambda: self.inner.get(name, unless=unless))
+        return await self._do(Operation("get", name, unless=unless), lambda: self.inner.get(name, unless=unless))
 
     async def put(self, name: str, data: bytes, *, if_version: Condition = None) -> Version:
         operation = Operation("put", name, data, if_version)
@@ -234,7 +235,7 @@ class CountingStore:
             self.rounds = self._ended = 0
 
     async def get(self, name: str, *, unless: Version | None = None) -> Any:
-        with self._counted(Operation("get", name)):
+        with self._counted(Operation("get", name, unless=unless)):
             await suspended()
             return await self.inner.get(name, unless=unless)
 

@@ -15,12 +15,12 @@ from starlette.routing import Route
 from agent_framework_hosting.auth import Auth, Authenticator
 from agent_framework_hosting.body import Json, read_json
 from agent_framework_hosting.channels import (
-    ChannelContext,
     ChannelContribution,
     ChannelResponseHook,
     ChannelRunHook,
     ChannelStreamUpdateHook,
 )
+from agent_framework_hosting.context import ChannelContext
 from agent_framework_hosting.errors import TurnRepeated
 from agent_framework_hosting.problems import Problem, problem_of
 from agent_framework_hosting.requests import ChannelIdentity, ChannelRequest, ChannelSession, HostedRunResult

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from .auth import Auth, Unauthenticated
 from .channels import (
     Channel,
-    ChannelContext,
     ChannelContribution,
     ChannelResponseHook,
     ChannelRunHook,
@@ -13,6 +12,7 @@ from .channels import (
     HostedStream,
     Provisioning,
 )
+from .context import ChannelContext
 from .errors import (
     ConfigurationError,
     HostingError,

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from .requests import ChannelCommand, ChannelRequest, HostedRunResult
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate, SupportsAgentRun, Workflow
+    from agent_framework import AgentResponseUpdate
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute
 
-    from .limits import HostLimits
-    from .state.store import StateStore
+    from .context import ChannelContext
 
 ChannelRunHook = Callable[..., Awaitable[ChannelRequest] | ChannelRequest]
 ChannelResponseHook = Callable[..., Awaitable[HostedRunResult[Any]] | HostedRunResult[Any]]
@@ -97,56 +96,4 @@ class HostedStream(Protocol):
 
     async def aclose(self) -> None:
         """Cancel the run unless it is finished. Idempotent."""
-        ...
-
-
-class ChannelContext(Protocol):
-    """The host, as one channel sees it."""
-
-    documents: StateStore
-    limits: HostLimits
-
-    @property
-    def target(self) -> SupportsAgentRun | Workflow:
-        """What the host serves; known once the app has started, if it comes from a factory."""
-        ...
-
-    async def run(
-        self,
-        request: ChannelRequest,
-        *,
-        run_hook: ChannelRunHook | None = None,
-        protocol_request: Any | None = None,
-        response_hook: ChannelResponseHook | None = None,
-        channel_name: str | None = None,
-    ) -> HostedRunResult[Any]:
-        """Run one turn and save it.
-
-        Raises:
-            InvalidRequest: The target cannot be run with this input, options or responses.
-            TurnBusy: The conversation stayed busy for `HostLimits.turn_timeout`.
-            TurnConflict: The lease was lost; nothing was saved.
-            TurnRepeated: The idempotency key names a turn that is already saved.
-            SessionTooLarge: The conversation is too large to be continued.
-            StateUnavailable: The store did not answer.
-            StateDamaged: A stored document cannot be read.
-            Exception: What the target or a hook raised. A `HostingError` says in `started` whether the target had.
-        """
-        ...
-
-    async def run_stream(
-        self,
-        request: ChannelRequest,
-        *,
-        run_hook: ChannelRunHook | None = None,
-        protocol_request: Any | None = None,
-        stream_update_hook: ChannelStreamUpdateHook | None = None,
-        response_hook: ChannelResponseHook | None = None,
-        channel_name: str | None = None,
-    ) -> HostedStream:
-        """Start one turn; the same errors as `run`, here or while the stream is consumed."""
-        ...
-
-    async def reset_session(self, isolation_key: str) -> None:
-        """Start the conversation anew; its history is archived."""
         ...

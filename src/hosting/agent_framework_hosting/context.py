@@ -16,19 +16,25 @@ if TYPE_CHECKING:
     from .turns import Turns
 
 
-class HostContext:
-    """One channel's `ChannelContext`; `documents` is its part of the store."""
+class ChannelContext:
+    """What a channel works with; hosts make it.
+
+    `documents` is the channel's own part of the store, `limits` are the host's.
+    """
+
+    documents: StateStore
+    limits: HostLimits
 
     def __init__(self, name: str, source: TargetSource, turns: Turns, store: StateStore, limits: HostLimits) -> None:
+        self.limits = limits
+        self.documents = ScopedStore(store, f"d/{name}")
         self._name = name
         self._source = source
         self._turns = turns
-        self.limits = limits
-        self.documents: StateStore = ScopedStore(store, f"d/{name}")
 
     @property
     def target(self) -> SupportsAgentRun | Workflow:
-        """The target.
+        """What the host serves.
 
         Raises:
             ConfigurationError: It comes from a factory, and the app has not been started.
@@ -44,6 +50,18 @@ class HostContext:
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
     ) -> HostedRunResult[Any]:
+        """Run one turn and save it.
+
+        Raises:
+            InvalidRequest: The target cannot be run with this input, options or responses.
+            TurnBusy: The conversation, or the workflow, stayed busy for `HostLimits.turn_timeout`.
+            TurnConflict: The lease was lost; nothing was saved.
+            TurnRepeated: The idempotency key names a turn that is already saved.
+            SessionTooLarge: The conversation is too large to be continued.
+            StateUnavailable: The store did not answer.
+            StateDamaged: A stored document cannot be read.
+            Exception: What the target or a hook raised. A `HostingError` says in `started` whether the target had.
+        """
         return await self._turns.run(
             request,
             run_hook=run_hook,
@@ -62,6 +80,7 @@ class HostContext:
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
     ) -> HostedStream:
+        """Start one turn; the same errors as `run`, here or while the stream is consumed."""
         return await self._turns.stream(
             request,
             run_hook=run_hook,
@@ -72,4 +91,5 @@ class HostContext:
         )
 
     async def reset_session(self, isolation_key: str) -> None:
-        await self._turns.reset(isolation_key)
+        """Start the conversation anew; its history is archived. Within a turn of it, when that turn is saved."""
+        await self._turns.reset(isolation_key, channel_name=self._name)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from starlette.exceptions import HTTPException
+
 from .errors import ConfigurationError, HostingError
+from .problems import STOP_RETRIES
 from .requests import ChannelRequest, HostedRunResult
 
 if TYPE_CHECKING:
@@ -22,9 +27,7 @@ async def apply_run_hook(
     Raises:
         ConfigurationError: The hook returned something else than a request.
     """
-    changed = cast("object", hook(request, target=target, protocol_request=protocol_request))
-    if inspect.isawaitable(changed):
-        changed = await changed
+    changed = await outcome(hook(request, target=target, protocol_request=protocol_request))
     if not isinstance(changed, ChannelRequest):
         raise ConfigurationError(f"The run hook must return a ChannelRequest, not {type(changed).__name__}.")
     return changed
@@ -38,15 +41,10 @@ async def apply_response_hook(
     Raises:
         ConfigurationError: The hook returned something else than a result.
     """
-    try:
-        changed = cast("object", hook(result, request=request, channel_name=channel_name))
-        if inspect.isawaitable(changed):
-            changed = await changed
+    with after_the_start():
+        changed = await outcome(hook(result, request=request, channel_name=channel_name))
         if not isinstance(changed, HostedRunResult):
             raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
-    except HostingError as error:
-        error.started = True
-        raise
     hosted = cast("HostedRunResult[Any]", changed)
     hosted.saved = result.saved  # Not the hook's to decide.
     return hosted
@@ -60,11 +58,28 @@ async def apply_update_hook(hook: ChannelStreamUpdateHook, update: AgentResponse
     """
     from agent_framework import AgentResponseUpdate
 
-    changed = cast("object", hook(update))
-    if inspect.isawaitable(changed):
-        changed = await changed
-    if changed is not None and not isinstance(changed, AgentResponseUpdate):
-        raise ConfigurationError(
-            f"The stream update hook must return an AgentResponseUpdate or None, not {type(changed).__name__}."
-        )
+    with after_the_start():
+        changed = await outcome(hook(update))
+        if changed is not None and not isinstance(changed, AgentResponseUpdate):
+            raise ConfigurationError(
+                f"The stream update hook must return an AgentResponseUpdate or None, not {type(changed).__name__}."
+            )
     return changed
+
+
+async def outcome(given: object) -> object:
+    """Give what a hook returned, or what it is a promise of."""
+    return await given if inspect.isawaitable(given) else given
+
+
+@contextmanager
+def after_the_start() -> Generator[None]:
+    """Mark what is raised once the target has run: a client must not blindly repeat such a request."""
+    try:
+        yield
+    except HostingError as error:
+        error.started = True
+        raise
+    except HTTPException as error:
+        error.headers = {**(error.headers or {}), **STOP_RETRIES}
+        raise

@@ -9,10 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .channels import Channel, ChannelContribution, Provisioning
-from .context import HostContext
+from .context import ChannelContext
 from .errors import ConfigurationError
 from .isolation import IsolationMiddleware, in_foundry
-from .keys import check_key
 from .limits import DEFAULT_LIMITS, HostLimits
 from .places import StatePlaces
 from .routing import build_app, check_channels, run_all
@@ -75,7 +74,7 @@ class AgentFrameworkHost:
         self._debug = debug
         self._middleware = middleware
         self._channels = check_channels(channels)
-        self._turns = Turns(self._places.holder())
+        self._turns = Turns(self._places.conversations(), turn_timeout=limits.turn_timeout.total_seconds())
         self._contributions: list[tuple[Channel, ChannelContribution]] | None = None
         self._app: Starlette | None = None
         self._address = ""
@@ -88,9 +87,9 @@ class AgentFrameworkHost:
     def _contribute(self) -> list[tuple[Channel, ChannelContribution]]:
         """Ask each channel, once, what it adds to the app."""
         if self._contributions is None:
-            store = self._places.locations.sessions
+            store, limits = self._places.locations.sessions, self._limits
             self._contributions = [
-                (channel, channel.contribute(HostContext(channel.name, self._source, self._turns, store, self._limits)))
+                (channel, channel.contribute(ChannelContext(channel.name, self._source, self._turns, store, limits)))
                 for channel in self._channels
             ]
         return self._contributions
@@ -145,8 +144,7 @@ class AgentFrameworkHost:
         await self._places.locations.probe(checkpoints=workflow is not None)
         keeper = None if workflow is None else self._places.keeper(workflow)
         self._turns.tracer = find_tracer()
-        wait = self._limits.turn_timeout.total_seconds()
-        self._turns.runner = await self._source.runner(keeper, wait=wait)
+        self._turns.runner = await self._source.runner(keeper)
         for name in self._open_channels():
             logger.warning("Channel %r is open to everybody who can reach it: it has no auth.", name)
         logger.info(
@@ -173,7 +171,7 @@ class AgentFrameworkHost:
             TurnBusy: A turn of the conversation did not end within `turn_timeout`.
             StateUnavailable: The store did not answer.
         """
-        await self._turns.reset(check_key(isolation_key))
+        await self._turns.reset(isolation_key)
 
     async def provision(self, *, dry_run: bool = False) -> Sequence[str]:
         """Register webhooks and commands with the channels' platforms: a deploy step.

@@ -19,7 +19,10 @@ def isolation_key(*parts: str | None) -> str:
 
     Raises:
         InvalidRequest: A part holds a lone surrogate, which has no UTF-8 form.
+        TypeError: There are no parts.
     """
+    if not parts:
+        raise TypeError("isolation_key() takes at least one part: no parts would give the same key as one None.")
     return ":".join(_encode(part) for part in parts)
 
 

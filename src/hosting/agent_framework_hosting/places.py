@@ -7,15 +7,16 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from .engine import own_checkpoints
 from .limits import HostLimits
 from .state.locations import Place, StateLocations, open_state
-from .targets import check_workflow, own_checkpoints
+from .targets import check_workflow
 
 if TYPE_CHECKING:
     from agent_framework import CheckpointStorage, Workflow
 
     from .state.checkpoints import CheckpointKeeper
-    from .state.holds import Holder
+    from .state.holds import Conversations
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -47,12 +48,12 @@ class StatePlaces:
         if given is not None and isinstance(state_dir, Mapping) and "checkpoints" in state_dir:
             logger.warning("checkpoint_location wins over state_dir['checkpoints'], which is not used.")
 
-    def holder(self) -> Holder:
-        """Make what conversations are taken from."""
+    def conversations(self) -> Conversations:
+        """Make what turns take their conversations from."""
         if self.locations.durable:
-            from .state.conversations import Conversations
+            from .state.conversations import StoredConversations
 
-            return Conversations(self.locations.sessions, self._limits)
+            return StoredConversations(self.locations.sessions, self._limits)
 
         from .state.transient import TransientConversations
 

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
+from .engine import UNNAMED, is_functional, is_workflow, is_workflow_agent, own_checkpoints
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agent_framework import CheckpointStorage, SupportsAgentRun, Workflow, WorkflowAgent
+    from agent_framework import SupportsAgentRun, Workflow
 
     from .running.run import Runner
     from .state.checkpoints import CheckpointKeeper
 
 logger = logging.getLogger("agent_framework.hosting")
-
-_UNNAMED = "WorkflowBuilder-"
-
-
-def is_workflow(value: object) -> TypeGuard[Workflow]:
-    """Whether a value is a workflow; does not load the workflow engine to find out."""
-    module = sys.modules.get("agent_framework._workflows._workflow")
-    return module is not None and isinstance(value, module.Workflow)
-
-
-def is_workflow_agent(value: object) -> TypeGuard[WorkflowAgent]:
-    module = sys.modules.get("agent_framework._workflows._agent")
-    return module is not None and isinstance(value, module.WorkflowAgent)
 
 
 def is_agent(value: object) -> TypeGuard[SupportsAgentRun]:
@@ -41,12 +28,6 @@ def workflow_of(target: object) -> Workflow | None:
     if is_workflow(target):
         return target
     return target.workflow if is_workflow_agent(target) else None
-
-
-def own_checkpoints(workflow: Workflow) -> CheckpointStorage | None:
-    """Give the checkpoint storage that a workflow was built with."""
-    context = workflow._runner_context  # pyright: ignore[reportPrivateUsage]
-    return cast("CheckpointStorage | None", getattr(context, "_checkpoint_storage", None))
 
 
 class TargetSource:
@@ -114,8 +95,8 @@ class TargetSource:
             made = build()
         return made
 
-    async def runner(self, keeper: CheckpointKeeper | None, *, wait: float) -> Runner:
-        """Make the runner; `keeper` keeps a workflow's checkpoints, `wait` in seconds bounds its queue."""
+    async def runner(self, keeper: CheckpointKeeper | None) -> Runner:
+        """Make the runner; `keeper` keeps a workflow's checkpoints."""
         target = self._resolved
         workflow = workflow_of(target)
         if workflow is None:
@@ -125,6 +106,7 @@ class TargetSource:
 
         from .running.executors import forgetful_executors
         from .running.instances import SharedWorkflow, WorkflowFactory
+        from .running.workflows import WorkflowRunner
 
         assert keeper is not None
         if forgetful := forgetful_executors(workflow):
@@ -135,17 +117,12 @@ class TargetSource:
                 ", ".join(forgetful),
             )
         if is_workflow(target) and self._from_factory:
-            from .running.workflows import WorkflowRunner
-
-            return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow, wait=wait), keeper)
-        shared = await SharedWorkflow.capture(workflow, wait=wait)
+            return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow), keeper)
+        shared = await SharedWorkflow.capture(workflow)
         if is_workflow_agent(target):
             from .running.workflow_agents import WorkflowAgentRunner
 
             return WorkflowAgentRunner(target, shared, keeper)
-
-        from .running.workflows import WorkflowRunner
-
         return WorkflowRunner(shared, keeper)
 
 
@@ -155,7 +132,7 @@ def refuse_functional(target: object) -> None:
     Raises:
         ConfigurationError: It is one.
     """
-    if type(target).__module__ == "agent_framework._workflows._functional":
+    if is_functional(target):
         raise ConfigurationError(
             "A functional workflow keeps what it is doing in one object, where conversations would meet. Serve a "
             "workflow made with WorkflowBuilder, or an agent of your own whose run() builds one for each call."
@@ -169,7 +146,7 @@ def check_workflow(workflow: Workflow, *, durable: bool, managed: bool) -> None:
         ConfigurationError: It has no name of its own, but its state outlives the process.
         RuntimeError: It was built with a checkpoint storage, and the host manages one too.
     """
-    if durable and workflow.name.startswith(_UNNAMED):
+    if durable and workflow.name.startswith(UNNAMED):
         raise ConfigurationError(
             "A workflow whose state is stored needs a name: WorkflowBuilder(name=…). An unnamed one gets another "
             "name in every process."

@@ -72,7 +72,7 @@ def find_tracer() -> Tracer | None:
 
 
 def start_turn(tracer: Tracer | None, channel: str, key: str | None, carrier: Mapping[str, Any]) -> TurnRecord:
-    """Begin to measure a turn; `carrier` may hold the caller's `traceparent` and `tracestate`."""
+    """Begin to measure a turn or a reset; `carrier` may hold the caller's `traceparent` and `tracestate`."""
     span: Span | None = None
     if tracer is not None:
         from opentelemetry.propagate import extract

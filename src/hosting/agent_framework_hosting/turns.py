@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,17 +27,18 @@ if TYPE_CHECKING:
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
     from .running.run import Run, Runner
-    from .state.holds import Hold, Holder
+    from .state.holds import Conversations, Hold
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
 T = TypeVar("T")
 
 
 class Turns:
-    """Runs turns of one target in its conversations."""
+    """Runs turns of one target in its conversations; `turn_timeout` in seconds bounds what a turn waits for others."""
 
-    def __init__(self, conversations: Holder) -> None:
+    def __init__(self, conversations: Conversations, *, turn_timeout: float) -> None:
         self.conversations = conversations
+        self.turn_timeout = turn_timeout
         self.tracer: Tracer | None = None
         self._runner: Runner | None = None
 
@@ -62,10 +64,7 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> HostedRunResult[Any]:
-        target = self.runner.target
-        if run_hook is not None:
-            request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
-        active = ActiveTurn(self, request, channel_name)
+        active = await self._active(request, run_hook, protocol_request, channel_name)
         try:
             run = await active.begin()
             hosted = await active.save(await active.inside(run.once()))
@@ -75,7 +74,7 @@ class Turns:
         await active.end(None)
         if response_hook is None:
             return hosted
-        return await apply_response_hook(response_hook, hosted, request=request, channel_name=channel_name)
+        return await apply_response_hook(response_hook, hosted, request=active.request, channel_name=channel_name)
 
     async def stream(
         self,
@@ -87,10 +86,7 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
     ) -> TurnStream:
-        target = self.runner.target
-        if run_hook is not None:
-            request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
-        active = ActiveTurn(self, request, channel_name)
+        active = await self._active(request, run_hook, protocol_request, channel_name)
         try:
             run = await active.begin()
         except BaseException as error:
@@ -98,15 +94,44 @@ class Turns:
             raise
         return TurnStream(active, run, stream_update_hook, response_hook)
 
-    async def reset(self, key: str) -> None:
+    async def _active(
+        self, request: ChannelRequest, run_hook: ChannelRunHook | None, protocol_request: object, channel_name: str
+    ) -> ActiveTurn:
+        target = self.runner.target
+        if run_hook is not None:
+            request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
+        return ActiveTurn(self, request, channel_name)
+
+    async def reset(self, key: str, *, channel_name: str = "host") -> None:
         """Start a conversation anew; inside a turn of the same conversation, when that turn is saved."""
         active = _current.get()
-        if active is None or not active.request_reset(key):
-            await self.conversations.reset(key)
+        if active is not None and active.request_reset(key):
+            return
+        record = start_turn(self.tracer, channel_name, check_key(key), {})
+        began = perf_counter()
+        try:
+            with record.span_of("hosting.state.reset"):
+                await self.conversations.reset(key)
+            record.outcome = "reset"
+        except BaseException as error:
+            record.outcome = outcome_word(error)
+            raise
+        finally:
+            record.store_time = perf_counter() - began
+            record.finish()
 
 
 class TargetFailed(RuntimeError):
     """The target ended in a way that would mean something else to the host or its server; the cause is chained."""
+
+
+class Phase(Enum):
+    """How far a turn has come; it only goes down this list."""
+
+    WAITING = "the target has not run: a failure has had no effects"
+    RUNNING = "the target runs, or may be about to"
+    SAVING = "the target has run, and what it left is being saved"
+    ENDED = "everything was given back"
 
 
 class ActiveTurn:
@@ -116,11 +141,9 @@ class ActiveTurn:
         self.request = request
         self.channel_name = channel_name
         self.turn: Hold | None = None
-        self.started = False
         self._turns = turns
         self._run: Run | None = None
-        self._running = False
-        self._ended = False
+        self._phase = Phase.WAITING
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
         self._fresh = session is not None and session.fresh
@@ -133,20 +156,23 @@ class ActiveTurn:
     async def begin(self) -> Run:
         """Take the conversation and make ready to run; from here on the target counts as started."""
         key, session = self._key, self.request.session
+        turns, runner = self._turns, self._turns.runner
         began = perf_counter()
         if key is not None and session is not None:
             with self._record.span_of("hosting.state.begin"):
-                self.turn = await self._turns.conversations.begin(
-                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent
+                self.turn = await turns.conversations.begin(
+                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent, load=runner.load
                 )
-        run = self._run = await self._turns.runner.prepare(self.request, self.turn)
+        # One time-out for all that a turn waits for: the conversation, and a workflow that others run on.
+        wait = turns.turn_timeout - (perf_counter() - began)
+        run = self._run = await runner.prepare(self.request, self.turn, wait=wait)
         self._record.store_time += perf_counter() - began
-        self.started = self._running = True
+        self._phase = Phase.RUNNING
         return run
 
     def request_reset(self, key: str) -> bool:
         """Have the conversation started anew when this turn is saved; False if it is another one, or too late."""
-        if not self._running or self.turn is None or self.turn.key != key:
+        if self._phase is not Phase.RUNNING or self.turn is None or self.turn.key != key:
             return False
         self.turn.reset_requested = True
         return True
@@ -156,41 +182,24 @@ class ActiveTurn:
 
         Raises:
             TurnConflict: The lease was lost.
+            TargetFailed: As `contained`.
         """
         turn = self.turn
-        task = asyncio.current_task()
-        before = task.cancelling() if task is not None else 0
         token = _current.set(self)
         try:
-            if self._record.span is None and (turn is None or not turn.guarded):
-                result = await work
-            else:
+            with contained():
+                if self._record.span is None and (turn is None or not turn.guarded):
+                    return await work
                 async with turn.guard() if turn is not None else nullcontext():
                     with self._record.current():
-                        result = await work
-        except asyncio.CancelledError as error:
-            if task is None or task.cancelling() > before:
-                raise
-            # Of a task or scope of the target's own: nobody cancelled this one.
-            raise TargetFailed("The target cancelled its own run.") from error
-        except (SystemExit, GeneratorExit, HTTPException, ClientDisconnect) as error:
-            # None of these may end the server, or answer the caller, in the name of the host.
-            raise TargetFailed(f"The target raised {type(error).__name__}.") from error
-        except BaseExceptionGroup as error:
-            if isinstance(error, Exception):
-                raise
-            raise TargetFailed("The target raised a group with more than exceptions in it.") from error
+                        return await work
         finally:
             _current.reset(token)
-        if task is not None and task.cancelling() > before:
-            # The target swallowed the cancellation; whoever asked for it is gone all the same.
-            raise asyncio.CancelledError
-        return result
 
     async def save(self, result: Any) -> HostedRunResult[Any]:
         """Commit what the run left behind; without a conversation there is nothing to do."""
         assert self._run is not None
-        self._running = False
+        self._phase = Phase.SAVING
         began = perf_counter()
         outcome = await self._run.outcome(result)
         saved = self.turn is not None and self._kept and (outcome.resumable or not self._fresh)
@@ -203,12 +212,11 @@ class ActiveTurn:
 
     async def end(self, error: BaseException | None) -> None:
         """Give everything back; `error` is why, unless the turn was saved. Idempotent."""
-        if self._ended:
+        if self._phase is Phase.ENDED:
             return
-        self._ended = True
-        self._running = False
         if isinstance(error, HostingError):
-            error.started = self.started
+            error.started = self._phase is not Phase.WAITING
+        self._phase = Phase.ENDED
         self._record.outcome = outcome_word(error)
         try:
             if self._run is not None:
@@ -219,6 +227,35 @@ class ActiveTurn:
                     await self.turn.end()
             finally:
                 self._record.finish()
+
+
+@contextmanager
+def contained() -> Generator[None]:
+    """Keep apart what the target does to its own run from what others do to it.
+
+    Raises:
+        TargetFailed: The target cancelled itself, or raised what would end the server or answer the caller.
+        CancelledError: Somebody else cancelled the run, also where the target swallowed that.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > before:
+            raise
+        # Of a task or scope of the target's own: nobody cancelled this one.
+        raise TargetFailed("The target cancelled its own run.") from error
+    except (SystemExit, GeneratorExit, HTTPException, ClientDisconnect) as error:
+        # None of these may end the server, or answer the caller, in the name of the host.
+        raise TargetFailed(f"The target raised {type(error).__name__}.") from error
+    except BaseExceptionGroup as error:
+        if isinstance(error, Exception):
+            raise
+        raise TargetFailed("The target raised a group with more than exceptions in it.") from error
+    if task is not None and task.cancelling() > before:
+        # The target swallowed the cancellation; whoever asked for it is gone all the same.
+        raise asyncio.CancelledError
 
 
 def turn_id(key: str, request: ChannelRequest) -> str | None:

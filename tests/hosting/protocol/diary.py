@@ -9,11 +9,10 @@ from typing import Any
 
 from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Content, ResponseStream
 
-from agent_framework_hosting import ChannelRequest, ChannelSession, HostLimits
-from agent_framework_hosting.context import HostContext
+from agent_framework_hosting import ChannelContext, ChannelRequest, ChannelSession, HostLimits
 from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.state.checkpoints import StoredCheckpoints
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.head import INLINE_BYTES
 from agent_framework_hosting.state.sessions import decode_session
 from agent_framework_hosting.state.store import UNCHANGED, StateStore, Version
@@ -80,20 +79,22 @@ def request(key: str | None, word: str, *, turn: str | None = None, **session: A
 
 
 @asynccontextmanager
-async def hosted(store: StateStore, target: Any, limits: HostLimits = LONG, **parts: Any) -> AsyncIterator[HostContext]:
+async def hosted(
+    store: StateStore, target: Any, limits: HostLimits = LONG, **parts: Any
+) -> AsyncIterator[ChannelContext]:
     """Serve a target on a store as a host does; `parts` go to its `Conversations`."""
     source = TargetSource(target)
     await source.start()
-    conversations = Conversations(store, limits, **parts)
-    turns = Turns(conversations)
-    turns.runner = await source.runner(StoredCheckpoints(store), wait=1)
+    conversations = StoredConversations(store, limits, **parts)
+    turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
+    turns.runner = await source.runner(StoredCheckpoints(store))
     try:
-        yield HostContext("test", source, turns, store, limits)
+        yield ChannelContext("test", source, turns, store, limits)
     finally:
         await conversations.close()
 
 
-async def say(context: HostContext, key: str, word: str, **how: Any) -> str:
+async def say(context: ChannelContext, key: str, word: str, **how: Any) -> str:
     """Take a turn and give the answer."""
     return (await context.run(request(key, word, **how))).result.text
 
@@ -107,7 +108,7 @@ async def written(store: StateStore, name: str) -> tuple[bytes, Version]:
 
 async def read_diary(store: StateStore, key: str) -> list[str]:
     """What is stored of a conversation."""
-    conversations = Conversations(store, LONG)
+    conversations = StoredConversations(store, LONG)
     try:
         snapshot, _ = await conversations.peek(key)
     except InvalidRequest:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent_framework_hosting.context import HostContext
+from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.diary import LARGE, Diary, nothing, read_diary, request
 from tests.hosting.protocol.questions import answer_all_questions, asking, read_words, waiting_questions
@@ -32,7 +32,7 @@ class Mode:
     def target(self) -> Any:
         return target_of(self.how)
 
-    async def begin(self, context: HostContext, key: str) -> dict[str, Any]:
+    async def begin(self, context: ChannelContext, key: str) -> dict[str, Any]:
         """Bring a conversation to where the turn comes, and tell how it is taken."""
         how = dict(self.how)
         for word in self.before:
@@ -53,7 +53,7 @@ class Mode:
         updates = [number, f" {self.word}"] if self.how.get("stream") else []
         return [*updates, f"{number} {self.word}"]
 
-    async def say(self, context: HostContext, key: str, word: str) -> str:
+    async def say(self, context: ChannelContext, key: str, word: str) -> str:
         """Take another turn, of one word, and give the answer."""
         return text_of((await context.run(request(key, word))).result)
 
@@ -62,7 +62,7 @@ class Mode:
         return await (read_words if self.is_workflow else read_diary)(store, key)
 
     async def check_questions(
-        self, context: HostContext, store: StateStore, key: str, *, saved: bool, told: list[list[str]]
+        self, context: ChannelContext, store: StateStore, key: str, *, saved: bool, told: list[list[str]]
     ) -> None:
         """Make sure that the conversation waits for what it must, and that just this can be answered.
 

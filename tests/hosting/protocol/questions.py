@@ -17,12 +17,12 @@ from agent_framework import (
     response_handler,
 )
 
-from agent_framework_hosting import HostedRunResult
-from agent_framework_hosting.context import HostContext
+from agent_framework_hosting import ChannelContext, HostedRunResult
 from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.checkpoints import StoredCheckpoints
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.head import Checkpoint
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.diary import LONG, nothing, request
 
@@ -61,20 +61,19 @@ def asking(between: Callable[[str], Awaitable[None]] = nothing) -> Workflow:
     return WorkflowBuilder(name="asking", start_executor=AskingDiary(between)).build()
 
 
-async def answer(context: HostContext, key: str, responses: dict[str, str]) -> HostedRunResult[Any]:
+async def answer(context: ChannelContext, key: str, responses: dict[str, str]) -> HostedRunResult[Any]:
     return await context.run(replace(request(key, ""), input=None, responses=responses))
 
 
 async def read_checkpoint(store: StateStore, key: str) -> WorkflowCheckpoint | None:
     """The checkpoint that a conversation goes on from."""
-    conversations = Conversations(store, LONG)
+    conversations = StoredConversations(store, LONG)
     try:
-        _, reference = await conversations.peek(key)
+        return (await conversations.peek(key, StoredCheckpoints(store).load))[1]
     except InvalidRequest:
         return None
     finally:
         await conversations.close()
-    return None if reference is None else await StoredCheckpoints(store).load(reference)
 
 
 async def read_words(store: StateStore, key: str) -> list[str]:
@@ -91,11 +90,11 @@ async def waiting_questions(store: StateStore, key: str) -> set[str]:
 async def all_questions(store: StateStore, key: str) -> set[str]:
     """The ids of the questions in every checkpoint that was written for a conversation, whether it counts or not."""
     names = await store.list(f"k/{conversation_path(key)}/c/")
-    checkpoints = [await StoredCheckpoints(store).load(name) for name in names]
+    checkpoints = [await StoredCheckpoints(store).load(Checkpoint(name)) for name in names]
     return {question for checkpoint in checkpoints for question in checkpoint.pending_request_info_events}
 
 
-async def answer_all_questions(context: HostContext, store: StateStore, key: str) -> None:
+async def answer_all_questions(context: ChannelContext, store: StateStore, key: str) -> None:
     """Make sure that what waits can be answered, once, and that nothing else can."""
     words, waiting = await read_words(store, key), await waiting_questions(store, key)
     for question in await all_questions(store, key):

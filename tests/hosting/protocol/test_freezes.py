@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_framework_hosting import AgentFrameworkHost
-from agent_framework_hosting.context import HostContext
+from agent_framework_hosting import AgentFrameworkHost, ChannelContext
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.head import decode_head
@@ -47,7 +46,7 @@ def store(path: str) -> StateStore:
     return DirectoryStore(path)
 
 
-def serving(store: StateStore, target: Any) -> AbstractAsyncContextManager[HostContext]:
+def serving(store: StateStore, target: Any) -> AbstractAsyncContextManager[ChannelContext]:
     return hosted(store, target, SHORT, sleep=brief_sleep)
 
 
@@ -74,7 +73,7 @@ class Frozen:
         assert await self.worker.end() == 0
         return self.worker.said()
 
-    async def say(self, context: HostContext, word: str) -> None:
+    async def say(self, context: ChannelContext, word: str) -> None:
         """Take another turn in the conversation, which must be as it is known here."""
         answer = await self.mode.say(context, self.key, word)
         self.words.append(word)
@@ -83,7 +82,7 @@ class Frozen:
 
 @asynccontextmanager
 async def frozen(
-    context: HostContext, path: str, mode: Mode, fault: Fault, nth: int, **how: Any
+    context: ChannelContext, path: str, mode: Mode, fault: Fault, nth: int, **how: Any
 ) -> AsyncGenerator[Frozen]:
     """A turn that is frozen at its nth operation."""
     key = f"{fault.__name__} {nth}"

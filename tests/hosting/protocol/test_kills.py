@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_framework_hosting.context import HostContext
+from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.diary import LARGE, SHORT, Diary, hosted, read_diary, say
@@ -30,7 +30,7 @@ async def killed(
         return await worker.end(), worker.said()
 
 
-def elsewhere(store: StateStore, target: Any) -> AbstractAsyncContextManager[HostContext]:
+def elsewhere(store: StateStore, target: Any) -> AbstractAsyncContextManager[ChannelContext]:
     """Go on with nothing but what is stored, and without waiting: the clock moves on instead."""
     clock = ManualClock()
     return hosted(store, target, SHORT, clock=clock, sleep=clock.sleep)

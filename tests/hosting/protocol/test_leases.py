@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflict, TurnRepeated
-from agent_framework_hosting.state.conversations import Conversations
-from agent_framework_hosting.state.head import decode_head, encode_head
+from agent_framework_hosting.keys import conversation_path
+from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.head import Checkpoint, decode_head, encode_head
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock
 from tests.support.stores import FaultStore, Gate, away, calling
@@ -28,21 +29,26 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-Make = Callable[[], Conversations]
+Make = Callable[[], StoredConversations]
 
 
 @pytest.fixture
 async def make(store: FaultStore, clock: ManualClock) -> AsyncIterator[Make]:
     """Make instances on one store, with one clock."""
-    made: list[Conversations] = []
+    made: list[StoredConversations] = []
 
-    def make() -> Conversations:
-        made.append(Conversations(store, LONG, clock=clock, sleep=clock.sleep))
+    def make() -> StoredConversations:
+        made.append(StoredConversations(store, LONG, clock=clock, sleep=clock.sleep))
         return made[-1]
 
     yield make
     for conversations in made:
         await conversations.close()
+
+
+async def name_of(checkpoint: Checkpoint) -> Any:
+    """Stands in for reading a checkpoint."""
+    return checkpoint.name
 
 
 async def head_of(store: FaultStore, name: str) -> Any:
@@ -64,8 +70,8 @@ async def test_a_dead_holder_is_waited_for_as_long_as_its_lease(
 
 
 async def test_the_longer_of_two_leases_counts(store: FaultStore, clock: ManualClock) -> None:
-    longer = Conversations(store, replace(LONG, lease=timedelta(seconds=14)), clock=clock)
-    shorter = Conversations(store, replace(LONG, lease=timedelta(seconds=1)), clock=clock, sleep=clock.sleep)
+    longer = StoredConversations(store, replace(LONG, lease=timedelta(seconds=14)), clock=clock)
+    shorter = StoredConversations(store, replace(LONG, lease=timedelta(seconds=1)), clock=clock, sleep=clock.sleep)
     await longer.begin(KEY)
     turn = await shorter.begin(KEY)
     assert 14 <= clock.time - 1000 < 15
@@ -84,7 +90,7 @@ async def test_what_was_seen_is_remembered_for_callers_that_wait_too_little(
         await asyncio.get_running_loop().create_future()
 
     await make().begin(KEY)
-    waiter = Conversations(store, LONG, clock=clock, sleep=sleep)
+    waiter = StoredConversations(store, LONG, clock=clock, sleep=sleep)
     task = asyncio.create_task(waiter.begin(KEY))
     await waiting.wait()
     task.cancel()
@@ -119,7 +125,10 @@ async def test_waiting_polls_without_reading_what_is_unchanged(
     await make().begin(KEY)
     store.log.clear()
     turn = await make().begin(KEY)
-    assert len(store.names("get")) < 40
+    first, *polls = [operation for operation in store.log if operation.kind == "get"]
+    assert first.unless is None
+    assert 5 < len(polls) < 40
+    assert {poll.unless for poll in polls} == {"1"}
     assert len(store.names("put")) == 1
     await turn.end()
     assert not caplog.records
@@ -158,37 +167,37 @@ async def test_a_holder_that_was_taken_over_saves_and_sends_nothing(
     with pytest.raises(TurnConflict):
         frozen.check()
     with pytest.raises(TurnConflict):
-        await frozen.commit(snapshot=b'"frozen"', checkpoint="c1")
+        await frozen.commit(snapshot=b'"frozen"', checkpoint=Checkpoint("c1"))
     with pytest.raises(TurnConflict):
         async with frozen.guard():
             pytest.fail("a piece of the run was begun without the lease")
     await frozen.end()
     turn.check()
-    await turn.commit(snapshot=b'"next"', checkpoint="c2")
+    await turn.commit(snapshot=b'"next"', checkpoint=Checkpoint("c2"))
     await turn.end()
-    assert await second.peek(KEY) == (b'"next"', "c2")
+    assert await second.peek(KEY, name_of) == (b'"next"', "c2")
 
 
 async def test_two_clones_of_one_process_do_not_both_win(store: FaultStore, clock: ManualClock) -> None:
     """What a snapshotted process holds in memory and in its random generators is the same in each clone."""
     clones = [
-        Conversations(store, LONG, clock=clock, sleep=clock.sleep, jitter=random.Random(7).random) for _ in range(2)
+        StoredConversations(store, LONG, clock=clock, sleep=clock.sleep, jitter=random.Random(7).random)
+        for _ in range(2)
     ]
     barrier = asyncio.Barrier(2)
     store.plan(calling(after=barrier.wait), kind="get", name="head", times=2)  # both see the conversation free
-    turns: list[str] = []
 
-    async def take(conversations: Conversations) -> None:
+    async def take(conversations: StoredConversations) -> None:
         random.seed(7)
         turn = await conversations.begin(KEY)
         before = turn.snapshot or b""
-        turns.append(turn.id)
         await asyncio.sleep(0)
         await turn.commit(snapshot=b'"' + before.strip(b'"') + b'+"', checkpoint=None)
         await turn.end()
 
     await asyncio.gather(*[take(clone) for clone in clones])
-    assert len(set(turns)) == 2
+    data, _ = await written(store, f"k/{conversation_path(KEY)}/head")
+    assert len(set(decode_head("head", data, KEY).log)) == 2
     assert await clones[0].peek(KEY) == (b'"++"', None)
     for clone in clones:
         await clone.close()

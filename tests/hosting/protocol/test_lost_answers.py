@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_framework_hosting.errors import StateUnavailable, TurnConflict, TurnRepeated
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock, then
 from tests.support.stores import Fault, FaultStore, Operation, away, calling, lost_answer, lost_request, twice
@@ -105,7 +105,7 @@ async def test_a_turn_whose_large_snapshot_cannot_be_stored_gives_the_lease_back
 
 async def test_the_renewal_of_a_long_turn_is_not_mistaken_for_a_foreign_write(store: FaultStore) -> None:
     """A renewal that is applied twice, or late, must not cost the turn its commit or keep its lease alive."""
-    first = Conversations(store, LONG)
+    first = StoredConversations(store, LONG)
     turn = await first.begin(KEY)
     # What a renewal does whose answer this holder never hears.
     data, version = await written(store, turn.name)
@@ -117,7 +117,7 @@ async def test_the_renewal_of_a_long_turn_is_not_mistaken_for_a_foreign_write(st
     await store.put(turn.name, data.replace(b'"rev":"', b'"rev":"f'), if_version=version)
     await turn.end()
     clock = ManualClock()
-    second = Conversations(store, LONG, clock=clock, sleep=clock.sleep)
+    second = StoredConversations(store, LONG, clock=clock, sleep=clock.sleep)
     turn = await second.begin(KEY)
     assert (turn.snapshot, clock.time) == (b'{"n":1}', 1000.0)
     await turn.end()
@@ -128,7 +128,7 @@ async def test_the_renewal_of_a_long_turn_is_not_mistaken_for_a_foreign_write(st
 async def test_a_repeat_elsewhere_is_not_mistaken_for_the_own_run(store: FaultStore) -> None:
     """A holder that lost its lease unawares finds its turn's id in the log, written by the repeat of the request."""
     clock = ManualClock()
-    frozen, other = Conversations(store, LONG), Conversations(store, LONG, clock=clock, sleep=clock.sleep)
+    frozen, other = StoredConversations(store, LONG), StoredConversations(store, LONG, clock=clock, sleep=clock.sleep)
     turn = await frozen.begin(KEY, "t1")
     repeat = await other.begin(KEY, "t1")
     await repeat.commit(snapshot=b'{"of":"the repeat"}', checkpoint=None)

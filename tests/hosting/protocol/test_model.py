@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import InvalidRequest, StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.turn import Turn
 from tests.support.faults import ManualClock
@@ -59,7 +59,9 @@ class Protocol(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.store = FaultStore(MemoryStore())
         self.instances = [
-            Conversations(self.store, LIMITS, clock=self.clock, sleep=self.clock.sleep, jitter=random.Random(1).random)
+            StoredConversations(
+                self.store, LIMITS, clock=self.clock, sleep=self.clock.sleep, jitter=random.Random(1).random
+            )
             for _ in range(2)
         ]
         self.kept = {"a": Kept(), "b": Kept()}

@@ -14,7 +14,7 @@ import pytest
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import TurnConflict
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
 from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say, written
 from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_answer, lost_request, twice
@@ -192,13 +192,13 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.fixture
-async def conversations() -> AsyncIterator[Conversations]:
-    conversations = Conversations(MemoryStore(), SHORT)
+async def conversations() -> AsyncIterator[StoredConversations]:
+    conversations = StoredConversations(MemoryStore(), SHORT)
     yield conversations
     await conversations.close()
 
 
-async def test_no_thread_is_left_behind(conversations: Conversations) -> None:
+async def test_no_thread_is_left_behind(conversations: StoredConversations) -> None:
     await conversations.close()
     for _ in range(2):
         assert not threads()
@@ -214,7 +214,7 @@ async def test_a_host_that_stops_in_the_middle_of_a_renewal_does_not_hang_its_tu
     gate = Gate()
     store = FaultStore(MemoryStore())
     renewal(store, gate.before)
-    conversations = Conversations(store, HostLimits(lease=timedelta(seconds=3)))
+    conversations = StoredConversations(store, HostLimits(lease=timedelta(seconds=3)))
     turn = await conversations.begin(KEY)
     await gate.reached()
     async with asyncio.timeout(PATIENCE):
@@ -230,13 +230,13 @@ SCRIPT = """
 import asyncio, os, sys, threading
 from datetime import timedelta
 from agent_framework_hosting import HostLimits
-from agent_framework_hosting.state.conversations import Conversations
+from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
 from tests.support.stores import FaultStore, calling
 
 limits = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=20))
 store = FaultStore(MemoryStore())
-conversations = Conversations(store, limits)
+conversations = StoredConversations(store, limits)
 
 async def renewed(key):
     seen = threading.Event()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from agent_framework_hosting import HostLimits
+from agent_framework_hosting import AgentFrameworkHost, HostLimits
 from agent_framework_hosting.errors import InvalidRequest, SessionTooLarge, TurnBusy, TurnRepeated
+from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.head import Checkpoint
 from agent_framework_hosting.state.transient import TransientConversations
+from tests.hosting.protocol.channel import TurnChannel, post_turn, started
+from tests.hosting.protocol.questions import asking
 
 KEY = "chat:1"
 
@@ -119,7 +124,7 @@ async def test_a_reset_waits_and_begins_anew(conversations: TransientConversatio
     reset = asyncio.create_task(conversations.reset(KEY))
     await steps()
     assert not reset.done()
-    await turn.commit(snapshot=b"1", checkpoint="c")
+    await turn.commit(snapshot=b"1", checkpoint=Checkpoint("c"))
     await turn.end()
     await reset
     turn = await conversations.begin(KEY)
@@ -141,15 +146,14 @@ async def test_a_repeat_is_refused_and_no_other_turn(conversations: TransientCon
     assert await take(conversations, KEY, b"3", "t3") == b"2"
 
 
-async def test_what_a_turn_writes_elsewhere_has_a_name_that_no_other_process_gives() -> None:
-    """With only `checkpoints` stored, a repeat after a restart must not meet what its first run has left."""
-    names: set[str] = set()
+async def test_checkpoints_that_alone_are_stored_never_get_in_each_others_way(tmp_path: Path) -> None:
+    """A process that knows nothing of the one before it begins the same conversation anew, with the same turns."""
     for _ in range(2):
-        turn = await TransientConversations(HostLimits()).begin(KEY, "t1")
-        assert turn.id == turn.id
-        names.add(f"{turn.path}/{turn.generation}/{turn.epoch}/{turn.id}")
-        await turn.end()
-    assert len(names) == 2
+        host = AgentFrameworkHost(asking(), channels=[TurnChannel()], state_dir={"checkpoints": tmp_path})
+        async with started(host) as app:
+            replies = [await post_turn(app, KEY, word, turn=word) for word in ("one", "two")]
+            assert [reply.json for reply in replies] == ["1: one", "2: two"]
+    assert len(await DirectoryStore(tmp_path / "v1").list("k/")) == 4
 
 
 async def test_a_child_starts_from_its_parent(conversations: TransientConversations) -> None:
@@ -174,6 +178,11 @@ async def test_sizes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         await conversations.begin(KEY)
     with pytest.raises(SessionTooLarge):
         await conversations.begin("child", parent=KEY)
+    turn = await conversations.begin("workflow")
+    await turn.commit(snapshot=b"x" * 5, checkpoint=Checkpoint("c", size=6))
+    await turn.end()
+    with pytest.raises(SessionTooLarge):
+        await conversations.begin("workflow")
     await conversations.reset(KEY)
     assert await take(conversations, KEY, b"1") is None
 

@@ -18,17 +18,19 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, SupportsAgentRun
 
-    from ..state.holds import Hold
+    from ..state.holds import Hold, LoadCheckpoint
 
 
 class AgentRunner:
     """Runs one agent; turns of different conversations run side by side."""
 
+    load: LoadCheckpoint | None = None
+
     def __init__(self, agent: SupportsAgentRun) -> None:
         self.target = agent
-        self._takes_options = takes(agent, "options")
+        self._takes_options = takes_options(agent)
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> AgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> AgentRun:
         stored = restore_session(self.target, turn)
         if request.responses is None:
             messages = input_messages(request)
@@ -49,13 +51,12 @@ class AgentRunner:
         return {"options": dict(request.options)} if request.options else {}
 
 
-def takes(target: object, parameter: str) -> bool:
-    """Whether the target's `run` has a parameter of this name."""
+def takes_options(agent: SupportsAgentRun) -> bool:
+    """Whether the agent's `run` has a parameter `options`."""
     try:
-        parameters = inspect.signature(cast("Any", target).run).parameters
+        return "options" in inspect.signature(agent.run).parameters
     except (TypeError, ValueError):
         return False
-    return parameter in parameters
 
 
 def restore_session(agent: SupportsAgentRun, turn: Hold | None) -> StoredSession | None:

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from ..engine import EXECUTOR_STATES, unfinished_run
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ def executors_of(workflow: Workflow) -> list[Executor]:
 async def end_runs(workflow: Workflow) -> None:
     """End what still runs: closing the stream of a workflow agent leaves that to the garbage collector."""
     for part in workflows_of(workflow):
-        active = part._active_run  # pyright: ignore[reportPrivateUsage]
-        if active is not None and (stream := active()) is not None:
-            await stream.close()
+        if (run := unfinished_run(part)) is not None:
+            await run.close()
 
 
 async def initial_states(workflow: Workflow) -> dict[str, dict[str, Any]]:
@@ -86,7 +86,7 @@ def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> W
     return WorkflowCheckpoint(
         workflow_name=workflow.name,
         graph_signature_hash=workflow.graph_signature_hash,
-        state={"_executor_state": copy.deepcopy(states)},
+        state={EXECUTOR_STATES: copy.deepcopy(states)},
     )
 
 

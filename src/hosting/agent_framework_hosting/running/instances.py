@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -30,7 +31,13 @@ class WorkflowInstances(Protocol):
 
     model: Workflow
 
-    def use(self) -> AbstractAsyncContextManager[Workflow]: ...
+    def use(self, wait: float) -> AbstractAsyncContextManager[Workflow]:
+        """Give a workflow to run one turn on, after at most `wait` seconds.
+
+        Raises:
+            TurnBusy: None was free in time.
+        """
+        ...
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
         """What to restore for a new conversation, or None where the workflow is new itself."""
@@ -40,31 +47,28 @@ class WorkflowInstances(Protocol):
 class SharedWorkflow:
     """One workflow object for all conversations: one turn at a time, each restored first."""
 
-    def __init__(self, workflow: Workflow, states: dict[str, dict[str, Any]], *, wait: float) -> None:
+    def __init__(self, workflow: Workflow, states: dict[str, dict[str, Any]]) -> None:
         self.model = workflow
         self._states = states
-        self._wait = wait
         self._queues = LocalQueues()
 
     @classmethod
-    async def capture(cls, workflow: Workflow, *, wait: float) -> SharedWorkflow:
-        """Remember what the executors hold before their first turn; `wait` in seconds bounds the queue.
+    async def capture(cls, workflow: Workflow) -> SharedWorkflow:
+        """Remember what the executors hold before their first turn.
 
         Raises:
             ConfigurationError: An executor's checkpoint hooks fail.
         """
-        return cls(workflow, await initial_states(workflow), wait=wait)
+        return cls(workflow, await initial_states(workflow))
 
     @asynccontextmanager
-    async def use(self) -> AsyncGenerator[Workflow]:
-        leave = await line_up(self._queues, "", self._wait)
-        try:
-            yield self.model
-        finally:
+    async def use(self, wait: float) -> AsyncGenerator[Workflow]:
+        async with AsyncExitStack() as stack:
+            await line_up(stack, self._queues, [""], wait)
             try:
-                await end_runs(self.model)
+                yield self.model
             finally:
-                leave()
+                await end_runs(self.model)
 
     def blank(self, workflow: Workflow) -> WorkflowCheckpoint | None:
         return blank_checkpoint(workflow, self._states)
@@ -82,27 +86,24 @@ class WorkflowFactory:
         make: Callable[[], Awaitable[Workflow]],
         model: Workflow,
         states: dict[str, dict[str, Any]],
-        *,
-        wait: float,
     ) -> None:
         self.model = model
         self._make = make
         self._states = states
-        self._wait = wait
         self._queues = LocalQueues()
         self._used: WeakSet[Executor] = WeakSet(executors_of(model))
 
     @classmethod
-    async def capture(cls, make: Callable[[], Awaitable[Workflow]], model: Workflow, *, wait: float) -> WorkflowFactory:
-        return cls(make, model, await initial_states(model), wait=wait)
+    async def capture(cls, make: Callable[[], Awaitable[Workflow]], model: Workflow) -> WorkflowFactory:
+        return cls(make, model, await initial_states(model))
 
     @asynccontextmanager
-    async def use(self) -> AsyncGenerator[Workflow]:
+    async def use(self, wait: float) -> AsyncGenerator[Workflow]:
         workflow = await self._make()
         executors = executors_of(workflow)
         async with AsyncExitStack() as stack:
-            for number in sorted(map(id, executors)):  # in one order, so that no two turns wait for each other
-                stack.callback(await line_up(self._queues, str(number), self._wait))
+            # In one order, so that no two turns wait for each other.
+            await line_up(stack, self._queues, map(str, sorted(map(id, executors))), wait)
             if isinstance(workflow, AsyncContext):
                 await stack.enter_async_context(workflow)
             try:
@@ -117,14 +118,17 @@ class WorkflowFactory:
         return blank_checkpoint(workflow, self._states)
 
 
-async def line_up(queues: LocalQueues, name: str, wait: float) -> Callable[[], None]:
-    """Wait at most `wait` seconds for one's turn on an object, and give the function that ends it.
+async def line_up(stack: AsyncExitStack, queues: LocalQueues, names: Iterable[str], wait: float) -> None:
+    """Wait at most `wait` seconds for one's turn on each of some objects, one after another; the stack ends it.
 
     Raises:
-        TurnBusy: It was not free in time.
+        TurnBusy: They were not free in time.
     """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + wait
     try:
-        return await queues.enter(name, wait)
+        for name in names:
+            stack.callback(await queues.enter(name, deadline - clock()))
     except TimeoutError:
         raise TurnBusy(
             "The workflow is busy with other conversations. Try again in a moment; give the host a factory that "

@@ -11,7 +11,8 @@ from ..requests import ChannelRequest, PendingRequest
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
 
-    from ..state.holds import Hold
+    from ..state.head import Checkpoint
+    from ..state.holds import Hold, LoadCheckpoint
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Outcome:
 
     pending: Sequence[PendingRequest] = ()
     snapshot: bytes | None = None
-    checkpoint: Callable[[], Awaitable[str]] | None = None
+    checkpoint: Callable[[], Awaitable[Checkpoint]] | None = None
     resumable: bool = False
 
 
@@ -49,15 +50,19 @@ class Run(Protocol):
 
 
 class Runner(Protocol):
-    """Makes runs. `target` is what channels see."""
+    """Makes runs. `target` is what channels see; `load` reads a checkpoint, where its turns begin from one."""
 
     target: Any
+    load: LoadCheckpoint | None
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> Run:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> Run:
         """Make ready to run, without running: restore the conversation and check the request against it.
+
+        What conversations share is waited for, `wait` seconds at most.
 
         Raises:
             InvalidRequest: The target cannot be run with this request.
             StateDamaged: The conversation cannot be read.
+            TurnBusy: What is shared was not free in time.
         """
         ...

@@ -16,12 +16,12 @@ from .agents import AgentRun, has_content, restore_session
 from .instances import SharedWorkflow
 from .messages import input_messages, origin
 from .run import Outcome
-from .workflows import response_values, restore, stored_checkpoint, workflow_outcome
+from .workflows import response_values, restore, workflow_outcome
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
 
-    from ..state.holds import Hold
+    from ..state.holds import Hold, LoadCheckpoint
 
 
 # All that a workflow agent takes while it waits for answers.
@@ -35,11 +35,12 @@ class WorkflowAgentRunner:
         self.target = agent
         self._instances = instances
         self._keeper = keeper
+        self.load: LoadCheckpoint | None = keeper.load
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> WorkflowAgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowAgentRun:
         if request.options:
             raise InvalidRequest("options", "A workflow agent takes no `options`; send the request without them.")
-        stored = await stored_checkpoint(self._keeper, turn)
+        stored = None if turn is None else turn.checkpoint
         session = restore_session(self.target, turn)
         messages = input_messages(request) if request.responses is None else [_answers(request, stored)]
         answering = stored is not None and bool(stored.pending_request_info_events)
@@ -49,7 +50,7 @@ class WorkflowAgentRunner:
             )
         stack = AsyncExitStack()
         try:
-            workflow = await stack.enter_async_context(self._instances.use())
+            workflow = await stack.enter_async_context(self._instances.use(wait))
             checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
             run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
             return WorkflowAgentRun(

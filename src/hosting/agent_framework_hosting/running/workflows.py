@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_framework import WorkflowCheckpointException
 
+from ..engine import executor_states, workflow_logger
 from ..errors import ConfigurationError, InvalidRequest, StateDamaged
 from ..requests import ChannelRequest
 from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
@@ -23,7 +23,7 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowRunResult
 
-    from ..state.holds import Hold
+    from ..state.holds import Hold, LoadCheckpoint
 
 
 _restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
@@ -32,7 +32,7 @@ _restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
 @cache
 def quiet_restores() -> None:
     """Drop the engine's warning that a restore replaces pending requests: they are another conversation's."""
-    logging.getLogger("agent_framework._workflows._workflow").addFilter(lambda record: not _restoring.get())
+    workflow_logger().addFilter(lambda record: not _restoring.get())
 
 
 class WorkflowRunner:
@@ -42,15 +42,16 @@ class WorkflowRunner:
         self._instances = instances
         self._keeper = keeper
         self.target = instances.model
+        self.load: LoadCheckpoint | None = keeper.load
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None) -> WorkflowRun:
+    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowRun:
         if request.options:
             raise InvalidRequest("options", "A workflow takes no `options`; send the request without them.")
-        stored = await stored_checkpoint(self._keeper, turn)
+        stored = None if turn is None else turn.checkpoint
         responses = None if request.responses is None else response_values(request.responses, stored)
         stack = AsyncExitStack()
         try:
-            workflow = await stack.enter_async_context(self._instances.use())
+            workflow = await stack.enter_async_context(self._instances.use(wait))
             if responses is None:
                 check_input(workflow, request.input)
             checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
@@ -58,13 +59,6 @@ class WorkflowRunner:
         except BaseException:
             await stack.aclose()
             raise
-
-
-async def stored_checkpoint(keeper: CheckpointKeeper, turn: Hold | None) -> WorkflowCheckpoint | None:
-    """Read the checkpoint that the conversation's head names."""
-    if turn is None or turn.checkpoint is None:
-        return None
-    return await keeper.load(turn.checkpoint)
 
 
 def response_values(responses: Mapping[str, Any], stored: WorkflowCheckpoint | None) -> dict[str, Any]:
@@ -190,9 +184,7 @@ def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, 
 
 def has_state(checkpoint: WorkflowCheckpoint) -> bool:
     """Whether a next turn would find anything: executor state or shared state of the workflow's own."""
-    state = checkpoint.state
-    executors: Mapping[str, object] = state.get("_executor_state", {})
-    return any(executors.values()) or any(not key.startswith("_") for key in state)
+    return any(executor_states(checkpoint).values()) or any(not key.startswith("_") for key in checkpoint.state)
 
 
 def save_failed() -> ConfigurationError:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agent_framework import WorkflowCheckpointException
 
+from ..engine import decode_value, encode_value
 from ..errors import ConfigurationError, StateDamaged, StateUnavailable
-from .head import FORMAT, check_format, random_id
+from .head import FORMAT, Checkpoint, check_format, random_id
 from .holds import Hold
 from .settle import settled_put
-from .store import ABSENT, UNCHANGED, StateStore
+from .store import ABSENT, StateStore, read
 
 if TYPE_CHECKING:
     from agent_framework import CheckpointStorage, WorkflowCheckpoint
@@ -32,11 +33,11 @@ _BLOCKED = re.compile(r"blocked for (?:nested )?type '([^']+)'")
 
 
 class CheckpointKeeper(Protocol):
-    """Where the checkpoint of a saved turn lives; its reference is what the conversation's head names."""
+    """Where the checkpoint of a saved turn lives, and how the conversation's head names it."""
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str: ...
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint: ...
 
-    async def load(self, reference: str) -> WorkflowCheckpoint: ...
+    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint: ...
 
 
 class StoredCheckpoints:
@@ -48,7 +49,7 @@ class StoredCheckpoints:
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         """Write a checkpoint under a name of its own.
 
         Raises:
@@ -58,19 +59,20 @@ class StoredCheckpoints:
         data = encode_checkpoint(turn.key, checkpoint)
         check_readable(name, data)
         await settled_put(self._store, name, data, if_version=ABSENT)
-        return name
+        return Checkpoint(name, len(data))
 
-    async def load(self, reference: str) -> WorkflowCheckpoint:
-        found = await self._store.get(reference)
-        if found is None or found is UNCHANGED:
+    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
+        name = checkpoint.name
+        found = await read(self._store, name)
+        if found is None:
             raise StateDamaged(
-                reference, f"The workflow checkpoint {reference!r} is missing. Restore it, or reset the conversation."
+                name, f"The workflow checkpoint {name!r} is missing. Restore it, or reset the conversation."
             )
-        return decode_checkpoint(reference, found[0])
+        return decode_checkpoint(name, found[0])
 
 
 class TransientCheckpoints:
-    """Checkpoints of one process: the reference is the checkpoint itself, and goes with its conversation.
+    """Checkpoints of one process: the name is the checkpoint itself, and goes with its conversation.
 
     Nobody else can write them, so types of the user's own need no registration; a warning says that they would.
     """
@@ -78,7 +80,7 @@ class TransientCheckpoints:
     def __init__(self) -> None:
         self._warned = False
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         data = encode_checkpoint(turn.key, checkpoint)
         if not self._warned:
             try:
@@ -86,32 +88,33 @@ class TransientCheckpoints:
             except ConfigurationError as error:
                 self._warned = True
                 logger.warning("With a state_dir this workflow's turn would fail. %s", error)
-        return data.decode()
+        return Checkpoint(data.decode(), len(data))
 
-    async def load(self, reference: str) -> WorkflowCheckpoint:
-        return decode_checkpoint("memory", reference.encode(), trusted=True)
+    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
+        return decode_checkpoint("memory", checkpoint.name.encode(), trusted=True)
 
 
 class ForeignCheckpoints:
-    """Checkpoints in a storage of the user's; the head names the framework's own checkpoint id."""
+    """Checkpoints in a storage of the user's, under the framework's own checkpoint ids; their size is not known."""
 
     def __init__(self, storage: CheckpointStorage) -> None:
         self._storage = storage
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> str:
+    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         try:
-            return await self._storage.save(checkpoint)
+            return Checkpoint(await self._storage.save(checkpoint))
         except (WorkflowCheckpointException, TypeError, ValueError) as error:
             raise ConfigurationError(f"The checkpoint storage refused the workflow's state: {error}") from error
         except Exception as error:
             raise StateUnavailable(f"The checkpoint storage did not save the workflow: {error}") from error
 
-    async def load(self, reference: str) -> WorkflowCheckpoint:
+    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
+        name = checkpoint.name
         try:
-            return await self._storage.load(reference)
+            return await self._storage.load(name)
         except WorkflowCheckpointException as error:
             raise StateDamaged(
-                reference, f"The workflow checkpoint {reference!r} cannot be read: {error}. Or reset the conversation."
+                name, f"The workflow checkpoint {name!r} cannot be read: {error}. Or reset the conversation."
             ) from error
         except Exception as error:
             raise StateUnavailable(f"The checkpoint storage did not give the workflow's state: {error}") from error
@@ -187,10 +190,8 @@ def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:
     Raises:
         ConfigurationError: A value in it cannot be pickled.
     """
-    from agent_framework._workflows._checkpoint_encoding import encode_checkpoint_value
-
     try:
-        value = encode_checkpoint_value(checkpoint.to_dict())
+        value = encode_value(checkpoint.to_dict())
     except Exception as error:
         raise ConfigurationError(
             f"The workflow's state cannot be stored: {error}. Keep plain, picklable values in executors and in the "
@@ -206,13 +207,12 @@ def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> Workf
         StateDamaged: It cannot be read; the cause is chained.
     """
     from agent_framework import WorkflowCheckpoint
-    from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value
 
     try:
         document = cast("dict[str, Any]", json.loads(data))
         if document["format"] != FORMAT:
             check_format(name, data)
-        value = decode_checkpoint_value(document["checkpoint"], allowed_types=None if trusted else _HARMLESS)
+        value = decode_value(document["checkpoint"], allowed=None if trusted else _HARMLESS)
         return WorkflowCheckpoint.from_dict(value)
     except StateDamaged:
         raise

@@ -7,24 +7,29 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest, StateDamaged, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
 from .head import Head, decode_head, random_id
+from .holds import LoadCheckpoint
 from .queues import LocalQueues
 from .renewal import RenewalThread
 from .sizes import admit_size
 from .store import UNCHANGED, Lost, StateStore, Version
-from .turn import Turn, load_snapshot, logger
+from .turn import Turn, load_checkpoint, load_snapshot, logger
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowCheckpoint
 
 _FIRST_POLL, _LAST_POLL = 0.02, 0.5
 _REMEMBERED = 10_000
 
 
-class Conversations:
-    """A `Holder` on one store. Use it on one event loop."""
+class StoredConversations:
+    """`Conversations` in a store. Use it on one event loop."""
 
     def __init__(
         self,
@@ -51,10 +56,11 @@ class Conversations:
         *,
         fresh: bool = False,
         parent: str | None = None,
+        load: LoadCheckpoint | None = None,
         to_reset: bool = False,
     ) -> Turn:
         path = conversation_path(check_key(key))
-        take = _Take(key, path, turn_id or random_id(), self._clock.now(), to_reset)
+        take = _Take(key, path, turn_id or random_id(), self._clock.now(), load, to_reset)
         try:
             leave = await self._queues.enter(path, self._limits.turn_timeout.total_seconds())
         except TimeoutError:
@@ -63,7 +69,7 @@ class Conversations:
             turn = take.turn(self.store, None, None, leave) if fresh else await self._lease(take, leave)
             if parent is not None:
                 try:
-                    turn.snapshot, turn.checkpoint = await self.peek(parent)
+                    turn.snapshot, turn.checkpoint = await self.peek(parent, load)
                     turn.stored_key = parent
                 except BaseException:
                     await turn.release()
@@ -80,13 +86,19 @@ class Conversations:
         while True:
             if head is not None and not take.to_reset and head.knows(take.turn_id):
                 raise TurnRepeated.of_request()
-            if attempt := self._open(take.path, head, ttl):
+            attempt = self._next_attempt(take.path, head, ttl)
+            if attempt is not None:
                 if not take.to_reset:
                     self._admit_size(head)
                 turn = take.turn(self.store, head, version, leave)
                 try:
                     await turn.acquire(
-                        ttl=ttl, clock=self._clock, thread=self._thread, attempt=attempt, damaged_too=take.to_reset
+                        ttl=ttl,
+                        clock=self._clock,
+                        thread=self._thread,
+                        attempt=attempt,
+                        load=take.load,
+                        damaged_too=take.to_reset,
                     )
                 except Lost:
                     logger.debug("Another instance took the conversation first.")
@@ -101,8 +113,8 @@ class Conversations:
             delay = min(delay * 1.5, _LAST_POLL)
             head, version = await self._read(take.key, take.path, head, version)
 
-    def _open(self, path: str, head: Head | None, ttl: float) -> int:
-        """Tell which attempt this would be, or 0 while a live holder has the lease.
+    def _next_attempt(self, path: str, head: Head | None, ttl: float) -> int | None:
+        """Give the number of the attempt that may begin now, or None while a live holder has the lease.
 
         A holder counts as dead after one `rev` was seen unchanged for as long as any lease in play.
         """
@@ -116,14 +128,13 @@ class Conversations:
             self._seen.move_to_end(path)
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-            return 0
+            return None
         if elapsed(seen[1], now) < max(ttl, head.lease.ttl):
-            return 0
+            return None
         return head.lease.attempt + 1
 
     def _admit_size(self, head: Head | None) -> None:
-        snapshot = None if head is None else head.snapshot
-        admit_size(0 if snapshot is None else snapshot.size, self._limits.session_bytes)
+        admit_size(0 if head is None else head.size, self._limits.session_bytes)
 
     async def _read(
         self, key: str, path: str, known: Head | None = None, version: Version | None = None
@@ -136,8 +147,10 @@ class Conversations:
             return None, None
         return decode_head(name, found[0], key), found[1]
 
-    async def peek(self, key: str) -> tuple[bytes | None, str | None]:
-        """Read a conversation's session and checkpoint name without taking it.
+    async def peek(
+        self, key: str, load: LoadCheckpoint | None = None
+    ) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+        """Read a conversation's session and checkpoint without taking it.
 
         Raises:
             InvalidRequest: There is no such conversation.
@@ -148,13 +161,16 @@ class Conversations:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
         self._admit_size(head)
         try:
-            return await load_snapshot(self.store, head.snapshot), head.checkpoint
+            return await self._content(head, load)
         except StateDamaged:
             # Its large snapshot may have been replaced between the two reads.
             again, now = await self._read(key, path)
             if again is None or now == version:
                 raise
-            return await load_snapshot(self.store, again.snapshot), again.checkpoint
+            return await self._content(again, load)
+
+    async def _content(self, head: Head, load: LoadCheckpoint | None) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+        return await load_snapshot(self.store, head.snapshot), await load_checkpoint(head, load)
 
     async def reset(self, key: str) -> None:
         turn = await self.begin(key, to_reset=True)
@@ -176,6 +192,7 @@ class _Take:
     path: str
     turn_id: str
     start: Instant
+    load: LoadCheckpoint | None
     to_reset: bool
 
     def turn(self, store: StateStore, head: Head | None, version: Version | None, leave: Callable[[], None]) -> Turn:

@@ -34,6 +34,13 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     sha: str | None = None
 
 
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a workflow's state is, as its keeper names it; `size` in bytes is 0 where the keeper cannot tell."""
+
+    name: str
+    size: int = 0
+
+
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries."""
 
@@ -43,7 +50,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     generation: str = "0"
     snapshot: Snapshot | None = None
-    checkpoint: str | None = None
+    checkpoint: Checkpoint | None = None
     lease: Lease | None = None
     log: tuple[str, ...] = ()
     format: int = FORMAT
@@ -51,6 +58,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     def next(self, **changes: Any) -> Head:
         """Copy with changes and a fresh `rev`."""
         return msgspec.structs.replace(self, rev=random_id(), **changes)
+
+    @property
+    def size(self) -> int:
+        """How much a next turn would have to read, in bytes."""
+        return sum(part.size for part in (self.snapshot, self.checkpoint) if part is not None)
 
     def knows(self, turn_id: str) -> bool:
         """Whether a turn with this id is among the last that were saved."""

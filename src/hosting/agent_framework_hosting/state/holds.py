@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowCheckpoint
+
+    from .head import Checkpoint
+
+LoadCheckpoint = Callable[["Checkpoint"], Awaitable["WorkflowCheckpoint"]]
+"""Reads a checkpoint, or raises StateDamaged: while its conversation is being taken, so that it costs no round more."""
 
 
 class Hold(Protocol):
     """One turn's right to replace a conversation; end it in every case.
 
-    `snapshot` is the session as JSON and `checkpoint` the reference of a workflow's checkpoint, as they were
-    before; `stored_key` is the key they were stored under. `session` is the session's id. `guarded` tells whether
-    the right can get lost. Setting `reset_requested` starts the conversation anew when the turn is committed.
+    `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
+    the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost.
+    Setting `reset_requested` starts the conversation anew when the turn is committed.
     """
 
     key: str
     stored_key: str
     snapshot: bytes | None
-    checkpoint: str | None
+    checkpoint: WorkflowCheckpoint | None
     session: str
     generation: str
     reset_requested: bool
-
-    @property
-    def id(self) -> str: ...
 
     @property
     def path(self) -> str: ...
@@ -53,7 +59,7 @@ class Hold(Protocol):
         """
         ...
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
+    async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
         """Replace the conversation by what this turn made of it.
 
         Raises:
@@ -67,8 +73,8 @@ class Hold(Protocol):
         ...
 
 
-class Holder(Protocol):
-    """Conversations, and how a turn takes one."""
+class Conversations(Protocol):
+    """All conversations of a host, and how a turn takes one."""
 
     async def begin(
         self,
@@ -77,17 +83,20 @@ class Holder(Protocol):
         *,
         fresh: bool = False,
         parent: str | None = None,
+        load: LoadCheckpoint | None = None,
         to_reset: bool = False,
     ) -> Hold:
         """Wait for the conversation and take it.
 
         `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
-        names the conversation to start from instead. With `to_reset` a session that is too large is no obstacle.
+        names the conversation to start from instead. `load` reads the checkpoint of a workflow's conversation. With
+        `to_reset` one that is too large, or cannot be read, is no obstacle.
 
         Raises:
             TurnBusy: It was not free within `turn_timeout`.
             TurnRepeated: A turn with this id is already part of it.
             SessionTooLarge: It is larger than `session_bytes`.
+            StateDamaged: It cannot be read.
             InvalidRequest: There is no such parent.
         """
         ...

@@ -1,4 +1,4 @@
-"""Lines up the turns of one conversation inside one process, before any of them asks the store."""
+"""Lines up what may run one at a time inside one process: turns of a conversation, or of a workflow object."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 
 class LocalQueues:
-    """One first-come lock for each conversation that is in use; unused ones take no memory."""
+    """One first-come lock for each name that is in use; unused ones take no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[str, _Counted] = {}
+
+    def __contains__(self, name: object) -> bool:
+        """Whether somebody holds it or waits for it."""
+        return name in self._locks
 
     async def enter(self, name: str, timeout: float) -> Callable[[], None]:
         """Wait for one's turn and give the function that ends it.
@@ -41,7 +45,7 @@ class LocalQueues:
     def _leave(self, name: str, counted: _Counted) -> None:
         counted.users -= 1
         if counted.users == 0:
-            self._locks.pop(name, None)
+            del self._locks[name]
 
 
 class _Counted:

@@ -14,7 +14,7 @@ from ..errors import StateUnavailable
 from .clock import Clock, Instant, elapsed
 from .head import Head, decode_head, encode_head
 from .settle import settled_put
-from .store import UNCHANGED, Lost, StateStore, Version
+from .store import Lost, StateStore, Version, read
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
@@ -186,8 +186,8 @@ class Renewal:
 
         It does not count as a renewal: others may have seen it long ago.
         """
-        found = await self._store.get(self._name)
-        if found is None or found is UNCHANGED:
+        found = await read(self._store, self._name)
+        if found is None:
             return False
         head = decode_head(self._name, found[0], self._head.key)
         if head.lease is None or head.lease != self._head.lease:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ..errors import StateUnavailable
-from .store import ABSENT, UNCHANGED, Condition, Lost, StateStore, Unknown, Version
+from .store import ABSENT, Condition, Lost, StateStore, Unknown, Version, read
 
 ATTEMPTS = 6
 PATIENCE = 5.0
@@ -83,8 +83,8 @@ async def read_back(store: StateStore, name: str, data: bytes, *, if_version: Co
         Overtaken: Neither `data` nor what `if_version` expects is there.
         StateUnavailable: The store does not say.
     """
-    found = await store.get(name)
-    if found is None or found is UNCHANGED:
+    found = await read(store, name)
+    if found is None:
         if if_version is None or if_version is ABSENT:
             return None
     elif found[0] == data:

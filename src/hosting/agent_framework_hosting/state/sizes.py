@@ -22,6 +22,6 @@ def admit_size(size: int, bound: int) -> None:
     if size > bound:
         raise SessionTooLarge(
             f"This conversation has grown to {size} bytes; HostLimits.session_bytes is {bound}. "
-            "Reset it, start a new one, or let the agent compact its history."
+            "Reset it, start a new one, or keep less in it: an agent can compact its history."
         )
     logger.warning("A conversation has reached %d of %d bytes; at the bound it is refused.", size, bound)

@@ -65,6 +65,13 @@ class StateStore(Protocol):
         ...
 
 
+async def read(store: StateStore, name: str) -> tuple[bytes, Version] | None:
+    """Read a whole document; None where there is none."""
+    found = await store.get(name)
+    assert found is not UNCHANGED  # That is an answer to `unless` only.
+    return found
+
+
 class ScopedStore:
     """The part of a store below a prefix, as a store of its own."""
 

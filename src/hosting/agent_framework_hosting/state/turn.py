@@ -7,16 +7,31 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from ..errors import HostingError, StateDamaged, StateUnavailable, TurnConflict
 from .clock import Clock, Instant
-from .head import INLINE_BYTES, LOG_LENGTH, Head, Lease, Snapshot, decode_head, encode_head, log_entry, random_id
+from .head import (
+    INLINE_BYTES,
+    LOG_LENGTH,
+    Checkpoint,
+    Head,
+    Lease,
+    Snapshot,
+    decode_head,
+    encode_head,
+    log_entry,
+    random_id,
+)
+from .holds import LoadCheckpoint
 from .renewal import Renewal, RenewalThread
 from .settle import settled_put
-from .store import ABSENT, UNCHANGED, Lost, StateStore, Version
+from .store import ABSENT, Lost, StateStore, Version, read
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowCheckpoint
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
@@ -48,6 +63,16 @@ async def shielded(work: Awaitable[T]) -> T:
     return task.result()
 
 
+async def abandoned(*works: asyncio.Future[Any]) -> None:
+    """Stop what is still under way; what is raised there has nobody left to hear it."""
+    for work in works:
+        work.cancel()
+    await asyncio.wait(works)
+    for work in works:
+        if not work.cancelled():
+            work.exception()
+
+
 async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged_too: bool = False) -> bytes | None:
     """Read a session as JSON, from the head or from its own document.
 
@@ -61,14 +86,19 @@ async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged
     if snapshot.name is None:
         return bytes(snapshot.inline)
     name = snapshot.name
-    found = await store.get(name)
-    if found is None or found is UNCHANGED:
+    found = await read(store, name)
+    if found is None:
         if damaged_too:
             return None
         raise StateDamaged(name, f"The stored session {name!r} is missing. Restore it, or reset the conversation.")
     if not damaged_too and hashlib.sha256(found[0]).hexdigest() != snapshot.sha:
         raise StateDamaged(name, f"The stored session {name!r} is damaged. It was kept; restore it, or reset.")
     return found[0]
+
+
+async def load_checkpoint(head: Head | None, load: LoadCheckpoint | None) -> WorkflowCheckpoint | None:
+    """Read the checkpoint that a head names, if it names one and there is something to read it with."""
+    return None if head is None or head.checkpoint is None or load is None else await load(head.checkpoint)
 
 
 class Turn:
@@ -89,13 +119,13 @@ class Turn:
         self.path = path
         self.key = key
         self.stored_key = key
-        self.id = turn_id
         self.snapshot: bytes | None = None
-        self.checkpoint = head.checkpoint if head is not None else None
+        self.checkpoint: WorkflowCheckpoint | None = None
         self.session = head.session if head is not None else key
         self.generation = head.generation if head is not None else "0"
         self.epoch = (head.epoch if head is not None else 0) + 1
         self.reset_requested = False
+        self._id = turn_id
         self._head = head
         self._version = version
         self._leave = leave
@@ -113,13 +143,22 @@ class Turn:
         return f"k/{self.path}/head"
 
     async def acquire(
-        self, *, ttl: float, clock: Clock, thread: RenewalThread, attempt: int, damaged_too: bool = False
+        self,
+        *,
+        ttl: float,
+        clock: Clock,
+        thread: RenewalThread,
+        attempt: int,
+        load: LoadCheckpoint | None = None,
+        damaged_too: bool = False,
     ) -> None:
-        """Write the lease and, at the same time, read a large snapshot; `damaged_too` takes it as it is.
+        """Write the lease and, at the same time, read a large snapshot and the checkpoint.
+
+        With `damaged_too` the snapshot is taken as it is.
 
         Raises:
             Lost: Somebody else wrote first.
-            StateDamaged: The large snapshot cannot be read.
+            StateDamaged: One of them cannot be read.
         """
         lease = Lease(random_id(), ttl, attempt)
         found = self._head
@@ -129,17 +168,16 @@ class Turn:
             else found.next(epoch=self.epoch, lease=lease)
         )
         began = clock.now()
-        reading = asyncio.ensure_future(
+        snapshot = asyncio.ensure_future(
             load_snapshot(self.store, found.snapshot if found else None, damaged_too=damaged_too)
         )
+        checkpoint = asyncio.ensure_future(load_checkpoint(found, load))
         try:
             await shielded(self._write_lease(head, clock, began, thread))
-            self.snapshot = await reading
+            self.snapshot = await snapshot
+            self.checkpoint = await checkpoint
         finally:
-            reading.cancel()
-            await asyncio.wait([reading])
-            if not reading.cancelled():
-                reading.exception()
+            await abandoned(snapshot, checkpoint)
 
     async def _write_lease(self, head: Head, clock: Clock, began: Instant, thread: RenewalThread) -> None:
         assert head.lease is not None
@@ -182,18 +220,18 @@ class Turn:
                 self.check()
             raise
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: str | None) -> None:
+    async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
         self.check()
         await shielded(self._commit(snapshot, checkpoint))
 
-    async def _commit(self, snapshot: bytes | None, checkpoint: str | None) -> None:
-        entry = log_entry(self.id)
+    async def _commit(self, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
+        entry = log_entry(self._id)
         head = await self._result(snapshot, checkpoint, entry)
         self._settled = True
         if not await self._replace(head, entry):
             raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
 
-    async def _result(self, snapshot: bytes | None, checkpoint: str | None, entry: str) -> Head:
+    async def _result(self, snapshot: bytes | None, checkpoint: Checkpoint | None, entry: str) -> Head:
         before = self._head
         log = (*(before.log if before is not None else ()), entry)[-LOG_LENGTH:]
         generation, session = self.generation, self.session
@@ -257,8 +295,8 @@ class Turn:
         return await self._find_head()
 
     async def _find_head(self) -> tuple[Head, Version] | None:
-        found = await self.store.get(self.name)
-        if found is None or found is UNCHANGED:
+        found = await read(self.store, self.name)
+        if found is None:
             return None
         return decode_head(self.name, found[0], self.key), found[1]
 
