@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from agent_framework_hosting.lifespan import ASGIApp
 from agent_framework_hosting_aws_lambda import LambdaHandler
 
 Serve = Callable[..., LambdaHandler]

@@ -245,7 +245,8 @@ def test_fork_is_refused_by_name() -> None:
 def test_import_loads_nothing_heavy() -> None:
     script = (
         "import sys, mangum, starlette.requests\n"
-        "import agent_framework_hosting.lifespan, agent_framework_hosting.keys, agent_framework_hosting.requests\n"
+        "import agent_framework_hosting.exchange, agent_framework_hosting.keys, agent_framework_hosting.lifespan\n"
+        "import agent_framework_hosting.requests\n"
         "before = set(sys.modules)\n"
         "import agent_framework_hosting_aws_lambda\n"
         "ours = 'agent_framework_hosting_aws_lambda'\n"

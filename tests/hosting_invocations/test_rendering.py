@@ -9,8 +9,9 @@ import pytest
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message, WorkflowEvent, WorkflowRunResult
 from pydantic import BaseModel
 
+from agent_framework_hosting.jsonable import NotJson
 from agent_framework_hosting.requests import HostedRunResult, PendingRequest
-from agent_framework_hosting_invocations.rendering import NotJson, render_answer
+from agent_framework_hosting_invocations.rendering import render_answer
 from tests.support.contexts import agent_result
 
 

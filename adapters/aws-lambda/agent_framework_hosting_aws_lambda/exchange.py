@@ -1,42 +1,37 @@
-"""One HTTP request through the app: an ASGI exchange whose failures are Lambda's."""
+"""One HTTP request through the app: an exchange whose failures are Lambda's."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from agent_framework_hosting.exchange import Exchange
 
 from .errors import NoResponse
 
 if TYPE_CHECKING:
-    from mangum.types import Message, Response, Scope
-
-    from agent_framework_hosting.lifespan import ASGIApp
+    from mangum.types import Response, Scope
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
-class Exchange:
-    """A request, and the response the app gives to it (ASGI specification, HTTP connection scope).
+class Invocation(Exchange):
+    """An exchange whose failures Lambda counts.
 
-    The response is collected whole. An exception before its end is a failure of the invocation: nothing has reached
-    the caller yet, and Lambda counts it. One after it (a background task, or Starlette's own 500, which raises after
-    it is sent) is logged, and the response stands.
+    An exception before the end of the response fails the invocation: nothing has reached the caller yet. One after it
+    (a background task, or Starlette's own 500, which raises after it is sent) is logged, and the response stands.
     """
 
-    __slots__ = ("_body", "_complete", "_ended", "_failure", "_headers", "_parts", "_scope", "_status")
+    __slots__ = ("_failure", "_scope")
 
     def __init__(self, scope: Scope, body: bytes, state: Mapping[str, Any]) -> None:
+        super().__init__(body)
         if state:
             scope["state"] = dict(state)
         self._scope = scope
-        self._body: bytes | None = body
-        self._status = 0
-        self._headers: list[list[bytes]] = []
-        self._parts: list[bytes] = []
-        self._complete = False
-        self._ended: asyncio.Event | None = None
         self._failure: BaseException | None = None
 
     def run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,7 +43,7 @@ class Exchange:
 
     async def _run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            await app(self._scope, self._receive, self._send)
+            await app(self._scope, self.receive, self.send)
         except BaseException as error:
             self._failure = error
         finally:
@@ -64,7 +59,7 @@ class Exchange:
         failure = self._failure
         if isinstance(failure, (KeyboardInterrupt, SystemExit)):
             raise failure
-        if not self._complete:
+        if not self.complete:
             if failure is None:
                 raise NoResponse("The app returned without a complete response: it must send one, to its end.")
             if isinstance(failure, asyncio.CancelledError):
@@ -74,32 +69,5 @@ class Exchange:
         if failure is not None:
             method, path = self._scope["method"], self._scope["path"]
             logger.error("An error followed the response to %s %s.", method, path, exc_info=failure)
-        parts = self._parts
-        return {
-            "status": self._status,
-            "headers": self._headers,
-            "body": parts[0] if len(parts) == 1 else b"".join(parts),
-        }
-
-    async def _receive(self) -> Message:
-        if (body := self._body) is not None:
-            self._body = None
-            return {"type": "http.request", "body": body, "more_body": False}
-        if not self._complete:
-            self._ended = self._ended or asyncio.Event()
-            await self._ended.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        kind: str = message["type"]
-        if kind == "http.response.start" and self._status == 0:
-            self._status = message["status"]
-            self._headers = message.get("headers", [])
-        elif kind == "http.response.body" and self._status != 0 and not self._complete:
-            self._parts.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                self._complete = True
-                if self._ended is not None:
-                    self._ended.set()
-        else:
-            raise RuntimeError(f"The app sent {kind} where ASGI has no place for it.")
+        headers = cast("list[list[bytes]]", self.headers)
+        return {"status": self.status, "headers": headers, "body": self.body}

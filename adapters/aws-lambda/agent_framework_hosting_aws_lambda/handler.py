@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from mangum import Mangum
 
 from agent_framework_hosting.errors import ConfigurationError
-from agent_framework_hosting.lifespan import ASGIApp, Lifespan
+from agent_framework_hosting.lifespan import Lifespan
 
 from .events import KINDS, refuse
-from .exchange import Exchange
+from .exchange import Invocation
 from .termination import Termination
 
 if TYPE_CHECKING:
     from mangum.types import ASGI, LambdaContext, LambdaEvent
     from mangum.types import LambdaHandler as EventKind
+    from starlette.types import ASGIApp
 
     class Host(Protocol):
         """What a handler needs of an `AgentFrameworkHost`."""
@@ -91,9 +92,9 @@ class LambdaHandler:
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
         request = self._mangum.infer(event, context)
-        exchange = Exchange(request.scope, request.body, self._lifespan.state)
-        exchange.run(self._app, self._loop)
-        return request(exchange.response())
+        invocation = Invocation(request.scope, request.body, self._lifespan.state)
+        invocation.run(self._app, self._loop)
+        return request(invocation.response())
 
     def _terminate(self) -> None:
         # Within the 500 ms that SIGTERM leaves; not in the middle of an invocation, nor in a fork.

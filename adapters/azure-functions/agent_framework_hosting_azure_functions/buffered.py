@@ -9,16 +9,18 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from azure.functions import HttpRequest, HttpResponse
 
+from agent_framework_hosting.exchange import Exchange
+
 from .call import SCOPE_KEY, FunctionsCall
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Scope
+    from starlette.types import ASGIApp, Scope
 
     from .startup import Startup
 
@@ -35,7 +37,7 @@ class BufferedApp:
         self.app = app
         self.startup = startup
         self.root_path = root_path
-        self.running: set[Exchange] = set()
+        self.running: set[asyncio.Event] = set()
 
     async def __call__(self, request: HttpRequest, call: FunctionsCall) -> HttpResponse:
         """Answer one request.
@@ -47,8 +49,8 @@ class BufferedApp:
         await self.startup.ready()
         scope = http_scope(request, root_path=self.root_path, state=self.startup.state.copy())
         scope[SCOPE_KEY] = call
-        exchange = Exchange(request.get_body())
-        self.running.add(exchange)
+        exchange, ended = Exchange(request.get_body()), asyncio.Event()
+        self.running.add(ended)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -57,13 +59,13 @@ class BufferedApp:
             # Starlette answers 500 and raises all the same: the caller gets the answer, the log the exception.
             logger.exception("The app raised after it had answered.")
         finally:
-            self.running.discard(exchange)
-            exchange.finished.set()
-        return exchange.response()
+            self.running.discard(ended)
+            ended.set()
+        return whole_response(exchange)
 
     async def drain(self, seconds: float = GRACE_SECONDS) -> None:
         """Wait for the calls that are running."""
-        pending = [asyncio.ensure_future(exchange.finished.wait()) for exchange in self.running]
+        pending = [asyncio.ensure_future(ended.wait()) for ended in self.running]
         if pending:
             _, late = await asyncio.wait(pending, timeout=seconds)
             for waiter in late:
@@ -94,44 +96,16 @@ class BufferedApp:
             logger.debug("This platform has no signal handlers on the loop: shutdown will not run.")
 
 
-class Exchange:
-    """The two ends an ASGI app talks to."""
-
-    def __init__(self, body: bytes) -> None:
-        self.request_body: bytes | None = body
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.parts: list[bytes] = []
-        self.complete = False
-        self.finished = asyncio.Event()
-
-    async def receive(self) -> Message:
-        if self.request_body is None:
-            await self.finished.wait()
-            return {"type": "http.disconnect"}
-        body, self.request_body = self.request_body, None
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = list(message.get("headers", ()))
-        elif message["type"] == "http.response.body" and not self.complete:
-            self.parts.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                self.complete = True
-                self.finished.set()
-
-    def response(self) -> HttpResponse:
-        if not self.complete:
-            raise RuntimeError("The app returned without a whole response.")
-        response = HttpResponse(b"".join(self.parts), status_code=self.status)
-        for name, value in combined(self.headers):
-            response.headers.add(name, value)
-        return response
+def whole_response(exchange: Exchange) -> HttpResponse:
+    if not exchange.complete:
+        raise RuntimeError("The app returned without a whole response.")
+    response = HttpResponse(exchange.body, status_code=exchange.status)
+    for name, value in combined(exchange.headers):
+        response.headers.add(name, value)
+    return response
 
 
-def combined(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def combined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Join repeated headers into one line each (RFC 9110, 5.3): the worker keeps only one. Cookies stay apart."""
     lines: dict[str, str] = {}
     cookies: list[tuple[str, str]] = []

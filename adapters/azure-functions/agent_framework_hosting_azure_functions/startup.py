@@ -7,12 +7,15 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azure.functions import Function
 
 from agent_framework_hosting.errors import HostingError
-from agent_framework_hosting.lifespan import ASGIApp, Lifespan
+from agent_framework_hosting.lifespan import Lifespan
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger("agent_framework.hosting.azure_functions")
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from agent_framework import AgentResponse, AgentResponseUpdate
 
-from agent_framework_hosting.errors import HostingError
+from agent_framework_hosting.jsonable import plain
 from agent_framework_hosting.requests import HostedRunResult
 from agent_framework_hosting.sse import utf8
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowRunResult
-
-
-class NotJson(HostingError):
-    """An output of the target has no JSON form. HTTP 500; the turn is part of the conversation."""
-
-    started = True
 
 
 def render_answer(hosted: HostedRunResult[Any], session_id: str | None) -> bytes:
@@ -68,34 +62,6 @@ def outputs_of(result: WorkflowRunResult) -> list[object]:
             else:
                 outputs[position] = data
     return list(outputs.values())
-
-
-@runtime_checkable
-class PydanticModel(Protocol):
-    def model_dump(self, *, mode: str) -> object: ...
-
-
-@runtime_checkable
-class FrameworkValue(Protocol):
-    def to_dict(self) -> dict[str, object]: ...
-
-
-def plain(value: object) -> object:
-    """Turn into JSON what msgspec does not know; dataclasses, dates, enums, sets and bytes it does.
-
-    Raises:
-        NotJson: There is no such form.
-    """
-    if isinstance(value, AgentResponse | AgentResponseUpdate):
-        return value.text
-    if isinstance(value, PydanticModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, FrameworkValue):
-        return value.to_dict()
-    raise NotJson(
-        f"The target gave a {type(value).__qualname__}, which has no JSON form: yield text, a dataclass, a pydantic "
-        "model or an object with to_dict()."
-    )
 
 
 def scrub(value: Any) -> Any:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import HostingError
 
-ASGIApp = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
-]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message
 
 
 class LifespanFailed(HostingError):
@@ -31,7 +24,7 @@ class Lifespan:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._task: asyncio.Task[None] | None = None
-        self._inbox: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._started: asyncio.Future[None] | None = None
         self._stopped: asyncio.Future[None] | None = None
         self.state: dict[str, Any] = {}
@@ -63,7 +56,7 @@ class Lifespan:
         await asyncio.shield(self._stopped)
 
     async def _run(self, started: asyncio.Future[None], stopped: asyncio.Future[None]) -> None:
-        async def send(message: MutableMapping[str, Any]) -> None:
+        async def send(message: Message) -> None:
             kind: str = message["type"]
             future = started if kind.startswith("lifespan.startup") else stopped
             if future.done():

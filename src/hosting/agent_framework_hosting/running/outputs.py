@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -12,6 +10,7 @@ from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
 from agent_framework.exceptions import AgentFrameworkException
 
 from ..errors import InvalidRequest
+from ..jsonable import jsonable
 from ..requests import PendingRequest
 from .approvals import approval_request, approval_response, is_approval
 
@@ -81,18 +80,17 @@ def converted(value: object, kind: Any) -> object:
         TypeError: It does not fit.
         ValueError: It does not fit.
     """
-    if kind is Any:
-        return value
-    if (
-        isinstance(kind, type)
-        and isinstance(value, kind)
-        and (kind is object or type(value) is not bool or kind is bool)
-    ):
+    if kind is Any or (isinstance(kind, type) and is_a(value, kind)):
         return value
     for name in ("model_validate", "from_dict"):
         if isinstance(value, Mapping) and callable(make := getattr(kind, name, None)):
             return make(value)
     return msgspec.convert(value, cast("type[object]", kind))
+
+
+def is_a(value: object, kind: type[Any]) -> bool:
+    """As `isinstance`, but true and false are no numbers."""
+    return isinstance(value, kind) and (type(value) is not bool or kind in (bool, object))
 
 
 def schema(kind: type[Any]) -> Mapping[str, Any] | None:
@@ -103,25 +101,3 @@ def schema(kind: type[Any]) -> Mapping[str, Any] | None:
         return msgspec.json.schema(kind)
     except (TypeError, ValueError):
         return None
-
-
-def jsonable(value: Any) -> Any:
-    """Give a value's JSON form: models and dataclasses as objects, anything unknown as text."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, (AgentResponse, Message)):
-        return value.text
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "to_dict"):
-        return jsonable(value.to_dict())
-    if is_dataclass(value) and not isinstance(value, type):
-        return jsonable(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return [jsonable(item) for item in cast("Sequence[object]", value)]
-    try:
-        return json.loads(msgspec.json.encode(value))
-    except (TypeError, ValueError, msgspec.MsgspecError):
-        return str(value)
