@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from agent_framework import Agent, AgentSession, Content, Message, register_state_type, tool
+from pydantic import BaseModel
 
 from agent_framework_hosting import (
     ChannelSession,
@@ -49,6 +50,30 @@ class Words(str):
     __slots__ = ()
 
 
+class Convertible:
+    """Has a JSON form, from which nobody would make one again."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"a": 1}
+
+
+class Model(BaseModel):
+    a: int = 1
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def cyclic() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
 UNSTORABLE: dict[str, tuple[Any, str]] = {
     "bytes": (b"x", r"session\.state\.kept .*bytes"),
     "datetime": (datetime(2026, 1, 1, tzinfo=UTC), r"session\.state\.kept .*datetime"),
@@ -60,6 +85,11 @@ UNSTORABLE: dict[str, tuple[Any, str]] = {
     "enumeration of text": (Colour.RED, r"session\.state\.kept .*Colour"),
     "enumeration of numbers": (Level.HIGH, r"session\.state\.kept .*Level"),
     "subclass of text": (Words("x"), r"session\.state\.kept .*Words"),
+    "object with to_dict": (Convertible(), r"session\.state\.kept .*Convertible"),
+    "pydantic model": ([Model()], r"session\.state\.kept\[0\] .*Model"),
+    "what looks like a message": ({"type": "message", "by": "hand"}, r"session\.state\.kept .*'type' is 'message'"),
+    "too deep": (nested(200), r"session\.state\.kept(\.a)+ .*200 levels"),
+    "cycle": (cyclic(), r"session\.state\.kept(\[0\])+ .*200 levels"),
     "deep inside": ({"a": [1, {"b": b"x"}]}, r"session\.state\.kept\.a\[1\]\.b .*bytes"),
 }
 
@@ -82,6 +112,8 @@ STORABLE: dict[str, Any] = {
     "numbers": [0, -1, 2**70, 1.5, True],
     "text": "äöü \u2028 \0 \U0001f600",
     "nested": {"a": {"b": [{}, [], "x"]}},
+    "deep": nested(199),
+    "a type of their own": {"type": "order", "lines": [{"type": "line"}, {"type": 5}]},
 }
 
 
@@ -90,6 +122,30 @@ async def test_plain_values_come_back_as_they_were(name: str, state_dir: Path | 
     async with serving(keeping({"put": STORABLE[name]}), state_dir=state_dir) as served:
         await served.ask("a", "put")
         assert (await served.ask("a", "get")).result.text == repr(STORABLE[name])
+
+
+@pytest.mark.parametrize("value", [False, 0, "", [], None])
+async def test_values_that_count_as_nothing_are_kept(value: Any, state_dir: Path | None) -> None:
+    async with serving(keeping({"empty": value, "full": "x"}), state_dir=state_dir) as served:
+        assert (await served.ask("new", "empty")).saved
+        assert (await served.ask("new", "get")).result.text == repr(value)
+        await served.ask("a", "full")
+        await served.ask("a", "empty")
+        assert (await served.ask("a", "get")).result.text == repr(value)
+
+
+async def test_a_session_that_has_become_empty_is_stored_as_that(state_dir: Path | None) -> None:
+    def act(messages: list[Message], session: AgentSession | None) -> str:
+        assert session is not None
+        told = repr(session.state)
+        session.state.clear()
+        if messages[-1].text == "fill":
+            session.state["a"] = 1
+        return told
+
+    async with serving(ScriptedAgent(act), state_dir=state_dir) as served:
+        for text, told in (("fill", "{}"), ("clear", "{'a': 1}"), ("look", "{}")):
+            assert (await served.ask("a", text)).result.text == told
 
 
 @dataclass(frozen=True)

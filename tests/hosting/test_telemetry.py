@@ -66,7 +66,7 @@ async def test_a_turn_leaves_one_line_with_a_hashed_key_and_its_outcome(
     assert lines(caplog) == [
         ("probe", hashed, "saved"),
         ("other", hashed, "saved"),
-        ("probe", "-", "saved"),
+        ("probe", "-", "answered"),
         ("probe", hashed, "ValueError"),
         ("probe", hashed, "ValueError"),
         ("probe", hashed, "InvalidRequest"),
@@ -95,7 +95,7 @@ def test_every_turn_is_a_span_that_ends_once_with_its_outcome(spans: list[dict[s
         {"hosting.channel": "probe", "hosting.key": key, "hosting.outcome": outcome}
         for key, outcome in [
             (hashed, "saved"),
-            ("-", "saved"),
+            ("-", "answered"),
             (hashed, "saved"),
             (hashed, "closed"),
             (hashed, "ValueError"),

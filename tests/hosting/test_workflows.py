@@ -50,6 +50,7 @@ from tests.support.targets import (
     chat_workflow,
     memory_builder,
     memory_workflow,
+    recalling_agent,
 )
 
 register_checkpoint_type(Question)
@@ -603,6 +604,31 @@ async def test_a_type_of_the_started_script_is_refused_where_others_must_read_it
     async with serving(memory_workflow(ScriptHoarder()), state_dir=tmp_path) as served:
         with pytest.raises(ConfigurationError, match="module of its own"):
             await served.ask("a", "x")
+
+
+async def test_text_may_hold_the_name_of_the_started_script(tmp_path: Path) -> None:
+    code = "if __name__ == '__main__': main()  # and __main__ alone: "
+    asked = f"{code}__main__"
+    workflow = WorkflowBuilder(name="coder", start_executor=AgentExecutor(recalling_agent())).build()
+    for text in (asked, "__main__"):
+        async with serving(workflow, state_dir=tmp_path) as served:
+            (output,) = outputs(await served.ask("a", text))
+            assert output.text.endswith(text)
+    assert output.text == f"{asked} | __main__"
+
+
+async def test_shared_state_of_any_name_is_kept(state_dir: Path | None) -> None:
+    class Counter(Executor):
+        @handler
+        async def count(self, text: str, ctx: WorkflowContext[Never, int]) -> None:
+            ctx.set_state("_count", (ctx.get_state("_count") or 0) + 1)
+            await ctx.yield_output(ctx.get_state("_count"))
+
+    workflow = WorkflowBuilder(name="counter", start_executor=Counter(id="counter")).build()
+    async with serving(workflow, state_dir=state_dir) as served:
+        for number in (1, 2):
+            answer = await served.ask("a", "x", session=ChannelSession("a", fresh=number == 1))
+            assert (outputs(answer), answer.saved) == ([number], True)
 
 
 async def test_a_look_without_a_key_of_its_own_leaves_no_checkpoint(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ class ScriptedStream:
         self.script = script
         self.final = final
         self.hosted: HostedRunResult[Any] | None = None
+        self.saved = False
         self.waiting = asyncio.Event()
         self.cancelled = False
         self.closed = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from agent_framework_hosting.channels import (
     ChannelResponseHook,
     ChannelRunHook,
     ChannelStreamUpdateHook,
+    HostedStream,
 )
 from agent_framework_hosting.context import ChannelContext
 from agent_framework_hosting.errors import TurnRepeated
@@ -212,9 +214,13 @@ class Endpoint:
                 async for update in stream:
                     if text := update.text:
                         yield encode_event(text)
-                await stream.get_final_response()
-                assert stream.hosted is not None
-                content = await self.finish(call, stream.hosted)
+                content = await self.conclude(call, stream)
+            except asyncio.CancelledError:
+                # The client has gone, or the server goes. What is saved may be asked for again, with the same key.
+                if call.repeatable is not None and stream.saved:
+                    with CancelScope(shield=True):
+                        await self.conclude(call, stream)
+                raise
             finally:
                 # A server that goes down cancels again and again (AnyIO's cancel scopes); the turn still ends in order.
                 with CancelScope(shield=True):
@@ -227,6 +233,11 @@ class Endpoint:
                 yield encode_event(response)
         yield encode_event(content.decode(), event="result")
         yield DONE
+
+    async def conclude(self, call: Call, stream: HostedStream) -> bytes:
+        await stream.get_final_response()
+        assert stream.hosted is not None
+        return await self.finish(call, stream.hosted)
 
     async def finish(self, call: Call, hosted: HostedRunResult[Any]) -> bytes:
         """Render the answer of a saved turn, and keep it for a repeat."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from .engine import own_checkpoints
+from .internals import own_checkpoints
 from .limits import HostLimits
 from .state.locations import Place, StateLocations, open_state
 from .targets import check_workflow

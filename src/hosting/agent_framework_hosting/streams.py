@@ -54,10 +54,13 @@ class TurnStream:
         self._update_hook = update_hook
         self._response_hook = response_hook
         self._phase = Phase.READING
-        self._saved: HostedRunResult[Any] | None = None
         # Set while a task awaits a piece of the run, or its end: closing by another task goes through it.
         self._under_way: asyncio.Event | None = None
         self._scope: asyncio.Timeout | None = None
+
+    @property
+    def saved(self) -> bool:
+        return self._active.saved is not None
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
         return self
@@ -87,7 +90,7 @@ class TurnStream:
             ConfigurationError: The stream was closed before it was finished.
         """
         if self.hosted is None:
-            hosted = self._saved or await self._save()
+            hosted = self._active.saved or await self._save()
             if self._response_hook is not None:
                 active = self._active
                 hosted = await apply_response_hook(
@@ -133,22 +136,30 @@ class TurnStream:
             try:
                 if self._phase is Phase.CLOSED:
                     raise Abandoned
-                self._saved = await self._active.save(await self._step(self._run.final()))
+                return await self._active.save(await self._step(self._run.final()))
             except Abandoned as error:
                 await self._fail(error)
                 raise ConfigurationError(
                     "This stream was closed before its run was finished; there is no final response."
                 ) from None
             except BaseException as error:
-                await self._fail(error)
+                if not self.saved:
+                    await self._fail(error)
                 raise
-            self._phase = Phase.SAVED
-            await self._active.end(None)
-        return self._saved
+            finally:
+                if self.saved:  # Also where the caller was cancelled meanwhile.
+                    self._phase = Phase.SAVED
+                    await self._active.end(None)
 
     @contextmanager
     def _mark(self) -> Generator[None]:
-        """Mark the time in which a task is inside the run."""
+        """Mark the time in which a task is inside the run.
+
+        Raises:
+            RuntimeError: Another task is.
+        """
+        if self._under_way is not None:
+            raise RuntimeError("Another task is reading this stream, and only that one may go on with it.")
         over = self._under_way = asyncio.Event()
         try:
             yield

@@ -7,8 +7,8 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from .engine import UNNAMED, is_functional, is_workflow, is_workflow_agent, own_checkpoints
 from .errors import ConfigurationError
+from .internals import UNNAMED, is_functional, is_workflow, is_workflow_agent, own_checkpoints
 
 if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
@@ -112,8 +112,8 @@ class TargetSource:
         if forgetful := forgetful_executors(workflow):
             logger.warning(
                 "The executors %s have no checkpoint hooks: what they keep in attributes is lost between turns, and "
-                "may be seen by other conversations unless a factory constructs them. Add on_checkpoint_save() and "
-                "on_checkpoint_restore().",
+                "what of it is no plain data may be seen by other conversations unless a factory constructs them. "
+                "Add on_checkpoint_save() and on_checkpoint_restore().",
                 ", ".join(forgetful),
             )
         if is_workflow(target) and self._from_factory:

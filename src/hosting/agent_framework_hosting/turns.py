@@ -141,6 +141,8 @@ class ActiveTurn:
         self.request = request
         self.channel_name = channel_name
         self.turn: Hold | None = None
+        self.saved: HostedRunResult[Any] | None = None
+        """The result, once the turn is saved: also where whoever waited for that was cancelled meanwhile."""
         self._turns = turns
         self._run: Run | None = None
         self._phase = Phase.WAITING
@@ -202,22 +204,29 @@ class ActiveTurn:
         self._phase = Phase.SAVING
         began = perf_counter()
         outcome = await self._run.outcome(result)
-        saved = self.turn is not None and self._kept and (outcome.resumable or not self._fresh)
-        if saved and self.turn is not None:
-            with self._record.span_of("hosting.state.commit"):
-                checkpoint = await outcome.checkpoint() if outcome.checkpoint is not None else None
-                await self.turn.commit(snapshot=outcome.snapshot, checkpoint=checkpoint)
+        turn = self.turn if self._kept and (outcome.resumable or not self._fresh) else None
+        # What a conversation that begins anew has asked cannot be answered any more.
+        pending = () if turn is not None and turn.reset_requested else outcome.pending
+        hosted = HostedRunResult(result, session=self._run.session, pending=pending, saved=turn is not None)
+        try:
+            if turn is not None:
+                with self._record.span_of("hosting.state.commit"):
+                    checkpoint = await outcome.checkpoint() if outcome.checkpoint is not None else None
+                    await turn.commit(snapshot=outcome.snapshot, checkpoint=checkpoint)
+        finally:
+            if turn is None or turn.committed:
+                self.saved = hosted
         self._record.store_time += perf_counter() - began
-        return HostedRunResult(result, session=self._run.session, pending=outcome.pending, saved=saved)
+        return hosted
 
     async def end(self, error: BaseException | None) -> None:
-        """Give everything back; `error` is why, unless the turn was saved. Idempotent."""
+        """Give everything back; `error` is why, if something went wrong. Idempotent."""
         if self._phase is Phase.ENDED:
             return
         if isinstance(error, HostingError):
             error.started = self._phase is not Phase.WAITING
         self._phase = Phase.ENDED
-        self._record.outcome = outcome_word(error)
+        self._record.outcome = outcome_word(error, self.saved)
         try:
             if self._run is not None:
                 await self._run.close()
@@ -275,9 +284,9 @@ def turn_id(key: str, request: ChannelRequest) -> str | None:
     return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]
 
 
-def outcome_word(error: BaseException | None) -> str:
-    if error is None:
-        return "saved"
+def outcome_word(error: BaseException | None, saved: HostedRunResult[Any] | None = None) -> str:
+    if saved is not None:
+        return "saved" if saved.saved else "answered"
     if isinstance(error, Abandoned):
         return "closed"
     return "cancelled" if not isinstance(error, Exception) else type(error).__name__

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from agent_framework_hosting import HostLimits
-from agent_framework_hosting.errors import TurnConflict
+from agent_framework_hosting.errors import StateUnavailable, TurnConflict
 from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.renewal import RenewalThread
 from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say, written
 from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_answer, lost_request, twice
 
@@ -210,6 +212,25 @@ async def test_no_thread_is_left_behind(conversations: StoredConversations) -> N
     assert not threads()
 
 
+async def test_a_thread_that_could_not_start_is_tried_again_by_the_next_turn() -> None:
+    failures = [RuntimeError("can't start new thread"), OSError(24, "Too many open files")]
+
+    def make(**how: Any) -> threading.Thread:
+        if failures:
+            raise failures.pop()
+        return threading.Thread(**how)
+
+    store = MemoryStore()
+    conversations = StoredConversations(store, SHORT, thread=RenewalThread(make))
+    for _ in range(2):
+        with pytest.raises(StateUnavailable, match="nothing to renew a lease with"):
+            await conversations.begin(KEY)
+    turn = await conversations.begin(KEY)  # at once: no lease was left behind
+    assert len(threads()) == 1
+    await turn.end()
+    await conversations.close()
+
+
 async def test_a_host_that_stops_in_the_middle_of_a_renewal_does_not_hang_its_turns() -> None:
     gate = Gate()
     store = FaultStore(MemoryStore())
@@ -232,6 +253,7 @@ from datetime import timedelta
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.renewal import RenewalThread
 from tests.support.stores import FaultStore, calling
 
 limits = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=20))

@@ -136,7 +136,10 @@ class AgentRun:
         # A partly answered batch is asked for again by the agent: one entry for each id.
         contents = {content.id: content for content in [*self._unanswered, *approval_contents(result)]}.values()
         outcome = Outcome([approval_request(content) for content in contents])
-        if self._turn is not None and self.session is not None and (contents or has_content(self.session)):
+        if self._turn is None or self.session is None:
+            return outcome
+        # What was stored once is stored again, also when it has become nothing.
+        if contents or has_content(self.session) or self._turn.snapshot is not None:
             outcome.snapshot = encode_session(self._turn.key, self.session, [content.to_dict() for content in contents])
             outcome.resumable = True
         return outcome
@@ -154,8 +157,11 @@ def approval_contents(result: object) -> list[Content]:
 
 
 def has_content(session: AgentSession) -> bool:
-    """Whether a next turn would need this session; an empty one is not stored, but made again."""
-    return session.service_session_id is not None or any(session.state.values())
+    """Whether a next turn would need this session; an empty one is not stored, but made again.
+
+    The framework leaves an empty dictionary behind for each of an agent's context providers.
+    """
+    return session.service_session_id is not None or any(value != {} for value in session.state.values())
 
 
 async def close_stream(stream: object) -> None:

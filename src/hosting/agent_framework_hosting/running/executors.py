@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import marshal
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..engine import EXECUTOR_STATES, unfinished_run
 from ..errors import ConfigurationError
+from ..internals import EXECUTOR_STATES, unfinished_run
 
 if TYPE_CHECKING:
     from agent_framework import Executor, Workflow, WorkflowCheckpoint
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 # What the framework itself keeps on an executor that asks for information.
 _REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
 _initial: WeakKeyDictionary[Executor, dict[str, Any]] = WeakKeyDictionary()
+_attributes: WeakKeyDictionary[Executor, dict[str, bytes | None]] = WeakKeyDictionary()
 
 
 def workflows_of(workflow: Workflow) -> list[Workflow]:
@@ -90,20 +93,56 @@ def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> W
     )
 
 
+def put_back_attributes(executors: Iterable[Executor]) -> None:
+    """Give executors without checkpoint hooks the plain data back that they had when they were first seen here.
+
+    Plain data is what `marshal` takes: texts, numbers, and the built-in containers of them. What else an attribute
+    holds (a client, a lock) stays: it may be costly, or not to be copied.
+    """
+    for executor in executors:
+        before = _attributes.get(executor)
+        now = {name: _plain_data(vars(executor)[name]) for name in _uncovered_attributes(executor)}
+        if before is None:
+            _attributes[executor] = now
+            continue
+        for name, data in before.items():
+            if data is not None and now.get(name, b"") is not None:
+                setattr(executor, name, marshal.loads(data))  # noqa: S302 - of this process's own
+        for name in now.keys() - before.keys():
+            if now[name] is not None:
+                delattr(executor, name)
+
+
+def _plain_data(value: object) -> bytes | None:
+    try:
+        return marshal.dumps(value)  # pyright: ignore[reportArgumentType] - it says what it does not take
+    except (TypeError, ValueError):
+        return None
+
+
 def forgetful_executors(workflow: Workflow) -> list[str]:
     """Name the executors that hold something of their own which no checkpoint covers."""
     return sorted({executor.id for executor in executors_of(workflow) if is_forgetful(executor)})
 
 
 def is_forgetful(executor: Executor) -> bool:
+    return holds_workflow_agent(executor) or bool(_uncovered_attributes(executor))
+
+
+def holds_workflow_agent(executor: Executor) -> bool:
+    """Whether a workflow is behind an executor's agent: a checkpoint has that agent's session, not its workflow."""
+    from agent_framework import AgentExecutor
+
+    return isinstance(executor, AgentExecutor) and inner_workflow(executor) is not None
+
+
+def _uncovered_attributes(executor: Executor) -> set[str]:
+    """Name the attributes of an executor's own that it does not save itself."""
     from agent_framework import AgentExecutor, Executor, FunctionExecutor
 
-    if isinstance(executor, AgentExecutor):
-        return inner_workflow(executor) is not None  # It saves the agent's session, not the workflow behind it.
-    if isinstance(executor, FunctionExecutor) or _has_hooks(executor):
-        return False
-    plain = set(vars(Executor(id="plain", defer_discovery=True))) | _REQUEST_ATTRIBUTES
-    return not set(vars(executor)) <= plain
+    if isinstance(executor, AgentExecutor | FunctionExecutor) or _has_hooks(executor):
+        return set()
+    return set(vars(executor)) - set(vars(Executor(id="plain", defer_discovery=True))) - _REQUEST_ATTRIBUTES
 
 
 def _has_hooks(executor: Executor) -> bool:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakSet
 
-from ..errors import TurnBusy
+from ..errors import ConfigurationError, TurnBusy
 from ..state.queues import LocalQueues
-from .executors import blank_checkpoint, end_runs, executors_of, initial_states
+from .executors import (
+    blank_checkpoint,
+    end_runs,
+    executors_of,
+    holds_workflow_agent,
+    initial_states,
+    put_back_attributes,
+)
 
 if TYPE_CHECKING:
     from agent_framework import Executor, Workflow, WorkflowCheckpoint
@@ -57,14 +64,18 @@ class SharedWorkflow:
         """Remember what the executors hold before their first turn.
 
         Raises:
-            ConfigurationError: An executor's checkpoint hooks fail.
+            ConfigurationError: An executor's checkpoint hooks fail, or something in it cannot be restored.
         """
+        executors = executors_of(workflow)
+        check_shareable(executors)
+        put_back_attributes(executors)
         return cls(workflow, await initial_states(workflow))
 
     @asynccontextmanager
     async def use(self, wait: float) -> AsyncGenerator[Workflow]:
         async with AsyncExitStack() as stack:
             await line_up(stack, self._queues, [""], wait)
+            put_back_attributes(executors_of(self.model))
             try:
                 yield self.model
             finally:
@@ -104,6 +115,9 @@ class WorkflowFactory:
         async with AsyncExitStack() as stack:
             # In one order, so that no two turns wait for each other.
             await line_up(stack, self._queues, map(str, sorted(map(id, executors))), wait)
+            if not self._used.isdisjoint(executors):
+                check_shareable(executors)
+            put_back_attributes(executors)
             if isinstance(workflow, AsyncContext):
                 await stack.enter_async_context(workflow)
             try:
@@ -116,6 +130,21 @@ class WorkflowFactory:
         if self._used.isdisjoint(executors_of(workflow)):
             return None
         return blank_checkpoint(workflow, self._states)
+
+
+def check_shareable(executors: Sequence[Executor]) -> None:
+    """Refuse executors that cannot be brought back to where they began, for a next conversation.
+
+    Raises:
+        ConfigurationError: Names one.
+    """
+    for executor in executors:
+        if holds_workflow_agent(executor):
+            raise ConfigurationError(
+                f"The executor {executor.id!r} runs an agent made from a workflow. One such object cannot serve "
+                "several conversations: give the host a function that constructs the whole workflow, or put the "
+                "inner workflow in with WorkflowExecutor."
+            )
 
 
 async def line_up(stack: AsyncExitStack, queues: LocalQueues, names: Iterable[str], wait: float) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent_framework import WorkflowCheckpointException
 
-from ..engine import executor_states, workflow_logger
 from ..errors import ConfigurationError, InvalidRequest, StateDamaged
+from ..internals import executor_states, shared_state, workflow_logger
 from ..requests import ChannelRequest
 from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
 from .agents import close_stream
@@ -184,7 +184,7 @@ def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, 
 
 def has_state(checkpoint: WorkflowCheckpoint) -> bool:
     """Whether a next turn would find anything: executor state or shared state of the workflow's own."""
-    return any(executor_states(checkpoint).values()) or any(not key.startswith("_") for key in checkpoint.state)
+    return any(executor_states(checkpoint).values()) or bool(shared_state(checkpoint))
 
 
 def save_failed() -> ConfigurationError:

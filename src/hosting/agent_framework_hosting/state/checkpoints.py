@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
+import pickle
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agent_framework import WorkflowCheckpointException
 
-from ..engine import decode_value, encode_value
 from ..errors import ConfigurationError, StateDamaged, StateUnavailable
+from ..internals import decode_value, encode_value
 from .head import FORMAT, Checkpoint, check_format, random_id
 from .holds import Hold
 from .settle import settled_put
@@ -168,7 +170,7 @@ def check_readable(name: str, data: bytes) -> None:
     Raises:
         ConfigurationError: Names the type that it could not.
     """
-    if any(b"__main__" in base64.b64decode(pickled) for pickled in _PICKLED.findall(data)):
+    if any(map(_names_main, map(base64.b64decode, _PICKLED.findall(data)))):
         raise ConfigurationError(
             "The workflow's state has a type that is defined in __main__, the script that was started: no other "
             "process knows it by that name. Move the type to a module of its own."
@@ -182,6 +184,30 @@ def check_readable(name: str, data: bytes) -> None:
             f"{what} in the workflow's state is not registered, so it could not be read back. Call "
             "agent_framework.register_checkpoint_type() for it where it is defined."
         ) from None
+
+
+def _names_main(pickled: bytes) -> bool:
+    """Whether a pickle, of this process's own, names something in `__main__`; text may hold that word, too."""
+    if b"__main__" not in pickled:
+        return False
+    try:
+        _MainFinder(io.BytesIO(pickled)).load()
+    except _InMain:
+        return True
+    except Exception:  # Whatever else is wrong with it, reading it back says better.
+        return False
+    return False
+
+
+class _InMain(Exception):
+    pass
+
+
+class _MainFinder(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name == "__main__":
+            raise _InMain
+        return super().find_class(module_name, global_name)
 
 
 def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:

@@ -39,6 +39,7 @@ class StoredConversations:
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        thread: RenewalThread | None = None,
     ) -> None:
         self.store = store
         self._limits = limits
@@ -46,7 +47,7 @@ class StoredConversations:
         self._sleep = sleep
         self._jitter = jitter
         self._queues = LocalQueues()
-        self._thread = RenewalThread()
+        self._thread = thread or RenewalThread()
         self._seen: OrderedDict[str, tuple[str, Instant]] = OrderedDict()
 
     async def begin(

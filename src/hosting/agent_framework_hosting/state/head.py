@@ -53,7 +53,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None = None
     lease: Lease | None = None
     log: tuple[str, ...] = ()
-    format: int = FORMAT
+    format: int
 
     def next(self, **changes: Any) -> Head:
         """Copy with changes and a fresh `rev`."""
@@ -100,7 +100,7 @@ def decode_head(name: str, data: bytes, key: str) -> Head:
     """
     try:
         head = _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         check_format(name, data)
         message = f"The stored document {name!r} is damaged. It was kept; restore or remove it."
         raise StateDamaged(name, message) from None
@@ -119,7 +119,7 @@ def check_format(name: str, data: bytes) -> None:
     """
     try:
         found = _format_decoder.decode(data).format
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return
     if found != FORMAT:
         raise StateDamaged(

@@ -19,8 +19,9 @@ class Hold(Protocol):
     """One turn's right to replace a conversation; end it in every case.
 
     `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
-    the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost.
-    Setting `reset_requested` starts the conversation anew when the turn is committed.
+    the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost,
+    `committed` whether the turn is part of the conversation. Setting `reset_requested` starts the conversation anew
+    when the turn is committed.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Hold(Protocol):
     session: str
     generation: str
     reset_requested: bool
+    committed: bool
 
     @property
     def path(self) -> str: ...
@@ -60,7 +62,7 @@ class Hold(Protocol):
         ...
 
     async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
-        """Replace the conversation by what this turn made of it.
+        """Replace the conversation by what this turn made of it; once begun, a cancellation waits for the end of it.
 
         Raises:
             TurnConflict: Somebody else owns the conversation by now; nothing was saved.

@@ -24,7 +24,8 @@ _LAST_WORDS = 5.0
 class RenewalThread:
     """One daemon thread with an event loop, started with the first lease and again after a fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[..., threading.Thread] = threading.Thread) -> None:
+        self._make = make
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -32,14 +33,28 @@ class RenewalThread:
         self._pid = 0
 
     def loop(self) -> asyncio.AbstractEventLoop:
+        """Give the loop of the thread that runs.
+
+        Raises:
+            StateUnavailable: The system has no thread or file to spare; the next call tries again.
+        """
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
-                self._loop, self._ended, self._pid = asyncio.new_event_loop(), Future(), os.getpid()
-                self._thread = threading.Thread(
-                    target=run_loop, args=(self._loop, self._ended), name="hosting-lease-renewal", daemon=True
-                )
-                self._thread.start()
+                self._loop, self._thread, self._ended = self._started()
+                self._pid = os.getpid()
             return self._loop
+
+    def _started(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread, Future[None]]:
+        with contextlib.ExitStack() as undo:
+            try:
+                loop, ended = asyncio.new_event_loop(), Future[None]()
+                undo.callback(loop.close)
+                thread = self._make(target=run_loop, args=(loop, ended), name="hosting-lease-renewal", daemon=True)
+                thread.start()
+            except (OSError, RuntimeError) as error:
+                raise StateUnavailable(f"There is nothing to renew a lease with: {error}. Try again.") from error
+            undo.pop_all()
+        return loop, thread, ended
 
     async def close(self) -> None:
         """End the thread; leases still held are not renewed any more and age out."""

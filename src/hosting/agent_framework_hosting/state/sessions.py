@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,10 @@ import msgspec
 from agent_framework import AgentSession
 
 from ..errors import ConfigurationError, StateDamaged
+from ..internals import has_codec, is_taken
 from .head import FORMAT, check_format
+
+MAX_DEPTH = 200
 
 
 @dataclass(slots=True)
@@ -30,7 +33,8 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
     Raises:
         ConfigurationError: A value has no JSON form; the message names its place and type.
     """
-    if bad := _find_key(session.state, "session.state"):
+    # Before the framework makes dictionaries of everything, and text of their keys.
+    if bad := _find_unstorable(session.state, "session.state", has_codec):
         raise _refused(*bad)
     document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
     try:
@@ -38,7 +42,8 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
         marshal.dumps(document)
         text = _encoder.encode(document)
     except (TypeError, ValueError) as error:
-        bad = _find_bad(document["session"], "session") or _find_bad(document["pending"], "pending")
+        bad = _find_unstorable(document["session"], "session", _has_no_codec)
+        bad = bad or _find_unstorable(document["pending"], "pending", _has_no_codec)
         raise _refused(*(bad or ("session", str(error)))) from None
     try:
         return text.encode()
@@ -79,21 +84,6 @@ def _refused(path: str, kind: str) -> ConfigurationError:
     )
 
 
-def _find_key(value: object, path: str) -> tuple[str, str] | None:
-    """Find a key that is no text: the framework would make text of it, and two keys might become one."""
-    if isinstance(value, dict):
-        for key, item in cast("dict[object, object]", value).items():
-            if not isinstance(key, str):
-                return f"{path}.{key!r}", f"a key of type {type(key).__name__}"
-            if isinstance(item, (dict, list, tuple)) and (bad := _find_key(cast("object", item), f"{path}.{key}")):
-                return bad
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(cast("Sequence[object]", value)):
-            if isinstance(item, (dict, list, tuple)) and (bad := _find_key(cast("object", item), f"{path}[{index}]")):
-                return bad
-    return None
-
-
 def _refuse(value: object) -> object:
     raise TypeError(type(value).__name__)
 
@@ -103,22 +93,47 @@ _encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(","
 _decoder = msgspec.json.Decoder()
 
 
-def _find_bad(value: object, path: str) -> tuple[str, str] | None:
-    """Find the first value that JSON has no form for: its path and what is wrong with it."""
+def _find_unstorable(
+    value: object, path: str, has_codec: Callable[[type[object]], bool], depth: int = 0
+) -> tuple[str, str] | None:
+    """Find the first value that would not come back as it is: its path and what is wrong with it.
+
+    A tuple comes back as a list, and any dictionary as a plain one: they are let pass.
+    """
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool or has_codec(kind):
+        return None
+    if kind is float:
+        return None if math.isfinite(cast("float", value)) else (path, f"the number {value!r}")
+    if depth == MAX_DEPTH:
+        return path, f"more than {MAX_DEPTH} levels deep"
+    depth += 1
     if isinstance(value, dict):
-        for key, item in cast("dict[object, object]", value).items():
-            if not isinstance(key, str):
+        items = cast("dict[object, object]", value)
+        for key, item in items.items():
+            if type(key) is not str:
                 return f"{path}.{key!r}", f"a key of type {type(key).__name__}"
-            if bad := _find_bad(item, f"{path}.{key}"):
+            if bad := _find_unstorable(item, f"{path}.{key}", has_codec, depth):
                 return bad
+        if "type" in items and is_taken(items["type"]) and not _is_restorable(items):
+            return path, f"a dictionary whose 'type' is {items['type']!r}, but which is none of that type"
         return None
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[object]", value)):
-            if bad := _find_bad(item, f"{path}[{index}]"):
+            if bad := _find_unstorable(item, f"{path}[{index}]", has_codec, depth):
                 return bad
         return None
-    if value is not None and type(value) not in (str, int, float, bool):
-        return path, f"type {type(value).__name__}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return path, f"the number {value!r}"
-    return None
+    return path, f"type {kind.__name__}"
+
+
+def _has_no_codec(kind: type[object]) -> bool:
+    """Stands in for `has_codec` where the framework has encoded what it can."""
+    return False
+
+
+def _is_restorable(value: object) -> bool:
+    try:
+        AgentSession.from_dict({"type": "session", "session_id": "", "state": {"value": value}})
+    except Exception:
+        return False
+    return True

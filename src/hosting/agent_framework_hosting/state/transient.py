@@ -135,6 +135,7 @@ class TransientTurn:
         self.checkpoint: WorkflowCheckpoint | None = None
         self.session, self.generation = record.session, record.generation
         self.reset_requested = False
+        self.committed = False
         self._conversations = conversations
         self._record = record
         self._turn_id = turn_id
@@ -160,6 +161,7 @@ class TransientTurn:
             generation = random_id()[:8]
             session, snapshot, checkpoint = f"{self.key}#{generation}", None, None
         self._conversations.keep(self.key, Record(session, generation, snapshot, checkpoint, log))
+        self.committed = True
 
     async def end(self) -> None:
         if not self._ended:

@@ -14,6 +14,7 @@ import msgspec
 from ..errors import HostingError, StateDamaged, StateUnavailable, TurnConflict
 from .clock import Clock, Instant
 from .head import (
+    FORMAT,
     INLINE_BYTES,
     LOG_LENGTH,
     Checkpoint,
@@ -125,6 +126,7 @@ class Turn:
         self.generation = head.generation if head is not None else "0"
         self.epoch = (head.epoch if head is not None else 0) + 1
         self.reset_requested = False
+        self.committed = False
         self._id = turn_id
         self._head = head
         self._version = version
@@ -163,7 +165,7 @@ class Turn:
         lease = Lease(random_id(), ttl, attempt)
         found = self._head
         head = (
-            Head(key=self.key, rev=random_id(), epoch=self.epoch, session=self.session, lease=lease)
+            Head(format=FORMAT, key=self.key, rev=random_id(), epoch=self.epoch, session=self.session, lease=lease)
             if found is None
             else found.next(epoch=self.epoch, lease=lease)
         )
@@ -230,6 +232,7 @@ class Turn:
         self._settled = True
         if not await self._replace(head, entry):
             raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
+        self.committed = True
 
     async def _result(self, snapshot: bytes | None, checkpoint: Checkpoint | None, entry: str) -> Head:
         before = self._head
@@ -241,6 +244,7 @@ class Turn:
             generation = random_id()[:8]
             session, placed, checkpoint = f"{self.key}#{generation}", None, None
         return Head(
+            format=FORMAT,
             key=self.key,
             rev=random_id(),
             epoch=self.epoch,

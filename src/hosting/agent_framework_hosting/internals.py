@@ -1,4 +1,4 @@
-"""What the host uses of the framework's workflow engine beyond its public names: all of it, and only here.
+"""What the host uses of the framework beyond its public names: all of it, and only here.
 
 Nothing is imported before it is needed: an agent's cold start does not pay for workflows.
 """
@@ -26,7 +26,7 @@ UNNAMED: Final = "WorkflowBuilder-"
 """How the name of a workflow begins that was given none."""
 
 EXECUTOR_STATES: Final = "_executor_state"
-"""The entry of a checkpoint's state with what each executor saved; other names of the engine's begin with `_` too."""
+"""The entry of a checkpoint's state with what each executor saved."""
 
 _WORKFLOWS: Final = "agent_framework._workflows"
 
@@ -61,6 +61,28 @@ def unfinished_run(workflow: Workflow) -> ResponseStream[WorkflowEvent, Workflow
 
 def executor_states(checkpoint: WorkflowCheckpoint) -> Mapping[str, object]:
     return cast("Mapping[str, object]", checkpoint.state.get(EXECUTOR_STATES, {}))
+
+
+def shared_state(checkpoint: WorkflowCheckpoint) -> Mapping[str, object]:
+    """Give what a workflow shares between its executors, without the engine's own entries."""
+    from agent_framework._workflows import _const
+
+    own = {value for name, value in vars(_const).items() if name.endswith("_KEY")}
+    return {name: value for name, value in checkpoint.state.items() if name not in own}
+
+
+def has_codec(kind: type[object]) -> bool:
+    """Whether values of a type are restored from a stored session as what they were."""
+    from agent_framework._sessions import _STATE_CLASS_REGISTRY  # pyright: ignore[reportPrivateUsage]
+
+    return kind in _STATE_CLASS_REGISTRY
+
+
+def is_taken(type_id: object) -> bool:
+    """Whether a dictionary in a stored session with this `type` is read as a value of a registered type."""
+    from agent_framework._sessions import _STATE_TYPE_REGISTRY  # pyright: ignore[reportPrivateUsage]
+
+    return str(type_id) in _STATE_TYPE_REGISTRY
 
 
 def encode_value(value: object) -> object:
