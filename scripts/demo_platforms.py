@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import httpx2
 import msgspec
 
+from emulators.functions_worker import FunctionsWorker
+from emulators.lambda_events import HttpRequest, function_url
+from emulators.lambda_runtime import LambdaEmulator
 from scripts.toolchain import LAMBDA_EMULATOR
 from scripts.workspace import ROOT
-from tests.support.functions_worker import FunctionsWorker
-from tests.support.lambda_emulator import LambdaEmulator
-from tests.support.lambda_events import HttpRequest, function_url
 
 SAMPLES = ROOT / "samples"
 SECONDS = 40.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lambda_emulator import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator, wait_for
-from tests.support.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
+from emulators.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
+from emulators.lambda_runtime import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator, wait_for
 
 FUNCTION = """
 import asyncio, os

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx2
 
-from .functions_worker import FunctionsWorker
+from emulators.functions_worker import FunctionsWorker
 
 HOST_JSON = {"version": "2.0", "extensions": {"http": {"routePrefix": ""}}}
 PATH = "/reply"

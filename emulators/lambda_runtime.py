@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-BINARY = Path(__file__).parents[2] / ".tools" / "aws-lambda-rie"
+BINARY = Path(__file__).parents[1] / ".tools" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
