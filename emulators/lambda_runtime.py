@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 BINARY = Path(__file__).parents[1] / ".tools" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
@@ -166,11 +166,12 @@ class LambdaEmulator:
             except (OSError, http.client.HTTPException) as error:
                 raise EmulatorFailed(f"The instance gave no answer: {error!r}\n--- logs ---\n{self.logs()}") from error
         try:
-            result = json.loads(answer)
+            result: Any = json.loads(answer)
         except ValueError:
             raise InvocationFailed("Runtime", answer.decode(errors="replace"), self.logs()) from None
-        if status != 200 or (isinstance(result, dict) and "errorType" in result):
-            raise InvocationFailed(result.get("errorType", ""), result.get("errorMessage", ""), self.logs())
+        error = members(result)
+        if status != 200 or "errorType" in error:
+            raise InvocationFailed(error.get("errorType", ""), error.get("errorMessage", ""), self.logs())
         return result
 
     async def kill(self) -> None:
@@ -197,6 +198,11 @@ class LambdaEmulator:
             return ""
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace").replace("\r", "\n")
+
+
+def members(value: object) -> dict[str, Any]:
+    """Give the members of a JSON object; another value has none."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def post(port: int, payload: bytes, timeout: float) -> tuple[int, bytes]:
