@@ -1,6 +1,6 @@
 """AWS's Runtime Interface Emulator with the stock Python runtime: Lambda as it is, on this machine, without docker.
 
-    async with LambdaEmulator("app.handler", cwd=folder, env={"STATE": "…"}) as function:
+    async with LambdaEmulator("app.handler", binary=emulator, cwd=folder, env={"STATE": "…"}) as function:
         result = await function.invoke(event)
         await function.restart()        # SIGKILL, and a new instance: a cold start
 
@@ -25,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-BINARY = Path(__file__).parents[1] / ".tools" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
@@ -50,24 +49,23 @@ class LambdaEmulator:
     """One function, of which at most one instance runs at a time.
 
     `handler` is `module.name`, imported in `cwd`; `env` comes on top of this process's environment. `timeout` is the
-    function's, in seconds: the emulator ends an invocation after it. The binary is the one `LAMBDA_RIE` names, or the
-    one that `make tools` fetches.
+    function's, in seconds: the emulator ends an invocation after it. `binary` is the emulator's, as an absolute path.
     """
 
     def __init__(
         self,
         handler: str,
         *,
+        binary: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
         timeout: int = 30,
-        binary: Path | None = None,
         python: str = sys.executable,
     ) -> None:
         self.handler = handler
         self.cwd = cwd
         self.timeout = timeout
-        self.binary = binary or Path(os.environ.get("LAMBDA_RIE") or BINARY)
+        self.binary = binary
         self.python = python
         self.env = {
             **os.environ,

@@ -116,13 +116,13 @@ class AwsLambda:
         return f"Runtime Interface Emulator, awslambdaric {version('awslambdaric')}"
 
     def lacking(self) -> str | None:
-        if not Path(os.environ.get("LAMBDA_RIE") or LAMBDA_EMULATOR).exists():
+        if not LAMBDA_EMULATOR.is_file():
             return "the Lambda Runtime Interface Emulator (Linux only)"
         return None if find_spec("awslambdaric") else "awslambdaric"
 
     @asynccontextmanager
     async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
-        async with LambdaEmulator("app.handler", cwd=self.folder, env=environ) as emulator:
+        async with LambdaEmulator("app.handler", binary=LAMBDA_EMULATOR, cwd=self.folder, env=environ) as emulator:
             yield LambdaProcess(emulator)
 
 

@@ -68,15 +68,14 @@ TELL = HttpRequest("POST", "/tell", headers=[("content-type", "application/json"
 
 
 @pytest.fixture
-def emulate(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., LambdaEmulator]:
+def emulate(tmp_path: Path, lambda_emulator: Path, request: pytest.FixtureRequest) -> Callable[..., LambdaEmulator]:
     (tmp_path / "function.py").write_text(FUNCTION)
     # For the report of what real parts tests have run on.
     request.node.user_properties.append(("needs", "lambda-emulator"))
+    path = os.pathsep.join(filter(None, sys.path))
 
     def make(**env: str) -> LambdaEmulator:
-        return LambdaEmulator(
-            "function.handler", cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **env}
-        )
+        return LambdaEmulator("function.handler", binary=lambda_emulator, cwd=tmp_path, env={"PYTHONPATH": path, **env})
 
     return make
 
