@@ -68,10 +68,9 @@ TELL = HttpRequest("POST", "/tell", headers=[("content-type", "application/json"
 
 
 @pytest.fixture
-def emulate(tmp_path: Path, lambda_emulator: Path, request: pytest.FixtureRequest) -> Callable[..., LambdaEmulator]:
+def emulate(tmp_path: Path, lambda_emulator: Path) -> Callable[..., LambdaEmulator]:
+    """Make an emulator of the function; for tests marked `needs("lambda-emulator")`."""
     (tmp_path / "function.py").write_text(FUNCTION)
-    # For the report of what real parts tests have run on.
-    request.node.user_properties.append(("needs", "lambda-emulator"))
     path = os.pathsep.join(filter(None, sys.path))
 
     def make(**env: str) -> LambdaEmulator:
@@ -80,6 +79,7 @@ def emulate(tmp_path: Path, lambda_emulator: Path, request: pytest.FixtureReques
     return make
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_function(emulate: Callable[..., LambdaEmulator]) -> None:
     async with emulate() as function:
         told: list[str] = []
@@ -107,6 +107,7 @@ async def test_function(emulate: Callable[..., LambdaEmulator]) -> None:
         assert result["body"].partition(",")[0] != told[0]
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmulator]) -> None:
     async with emulate(BROKEN="1") as function:
         with pytest.raises(InvocationFailed) as caught:
@@ -114,6 +115,7 @@ async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmu
         assert (caught.value.kind, caught.value.message) == ("LookupError", "no such table")
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_kill_within_an_invocation(emulate: Callable[..., LambdaEmulator], tmp_path: Path) -> None:
     async with emulate() as function:
         call = asyncio.create_task(function.invoke(function_url(HttpRequest(path="/hang"))))
