@@ -85,16 +85,14 @@ class LambdaEmulator:
         try:
             await self.start()
         except BaseException:
-            await self.kill()
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.kill()
-        self._files.close()
-        self._output = None
+        await self._close()
 
     async def start(self) -> None:
         """Start an instance and wait until it takes calls. The function itself is imported with its first one.
@@ -110,9 +108,10 @@ class LambdaEmulator:
         for _ in range(3):
             # Another process may take a free port before the emulator does.
             self._process = self._spawn()
-            await wait_for(lambda: self.exited() or accepts(self._port), timeout=10)
-            if not self.exited() and accepts(self._port):
-                return
+            with contextlib.suppress(TimeoutError):
+                await wait_for(lambda: self.exited() or accepts(self._port), "It takes no calls.", timeout=10)
+                if not self.exited():
+                    return
             await self.kill()
         raise EmulatorFailed(f"The Lambda emulator does not come up.\n--- logs ---\n{self.logs()}")
 
@@ -173,14 +172,25 @@ class LambdaEmulator:
         return result
 
     async def kill(self) -> None:
-        """SIGKILL the emulator and the runtime, whatever they are at, and wait until both are gone."""
+        """SIGKILL the emulator and the runtime, whatever they are at, and wait until both are gone.
+
+        Raises:
+            TimeoutError: They are not gone after 10 s.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         process.kill()
         # The runtime has a process group of its own, but shares the emulator's session.
-        await wait_for(lambda: killed(process.pid), timeout=10)
+        await wait_for(lambda: killed(process.pid), "The instance outlives its SIGKILL.", timeout=10)
         await asyncio.to_thread(process.wait, 10)
+
+    async def _close(self) -> None:
+        try:
+            await self.kill()
+        finally:
+            self._files.close()
+            self._output = None
 
     async def restart(self) -> None:
         """SIGKILL the instance and start a new one."""
@@ -245,10 +255,14 @@ def killed(session: int) -> bool:
     return not left
 
 
-async def wait_for(condition: Callable[[], bool], *, timeout: float) -> None:
-    """Poll until `condition` holds, at most for `timeout` seconds."""
+async def wait_for(condition: Callable[[], bool], complaint: str, *, timeout: float) -> None:
+    """Poll until `condition` holds.
+
+    Raises:
+        TimeoutError: It does not after `timeout` seconds.
+    """
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            return
+            raise TimeoutError(complaint)
         await asyncio.sleep(0.01)

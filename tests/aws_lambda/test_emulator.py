@@ -119,7 +119,7 @@ async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmu
 async def test_kill_within_an_invocation(emulate: Callable[..., LambdaEmulator], tmp_path: Path) -> None:
     async with emulate() as function:
         call = asyncio.create_task(function.invoke(function_url(HttpRequest(path="/hang"))))
-        await wait_for((tmp_path / "hanging").exists, timeout=20)
+        await wait_for((tmp_path / "hanging").exists, "The function was not called.", timeout=20)
         await function.kill()
         with pytest.raises(EmulatorFailed):
             await call
@@ -131,3 +131,17 @@ async def test_missing_emulator_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EmulatorMissing, match="make tools"):
         async with LambdaEmulator("m.handler", cwd=tmp_path, binary=tmp_path / "none"):
             pass
+
+
+async def test_an_emulator_that_ends_at_once_is_told_with_what_it_wrote(tmp_path: Path) -> None:
+    binary = tmp_path / "emulator"
+    binary.write_text("#!/bin/sh\necho no such option\nexit 2\n")
+    binary.chmod(0o755)
+    with pytest.raises(EmulatorFailed, match=r"(?s)does not come up.*no such option"):
+        async with LambdaEmulator("m.handler", cwd=tmp_path, binary=binary):
+            pass
+
+
+async def test_a_wait_that_is_in_vain_is_an_error() -> None:
+    with pytest.raises(TimeoutError, match="It never comes"):
+        await wait_for(lambda: False, "It never comes.", timeout=0)
