@@ -14,7 +14,7 @@ from scripts.suites import outcome
 REPORT = """<testsuites><testsuite>
 <testcase name="a"><properties><property name="needs" value="functions-worker"/></properties></testcase>
 <testcase name="b"/>
-<testcase name="c"><properties><property name="needs" value="node"/></properties><failure/></testcase>
+<testcase name="c"><properties><property name="needs" value="curl"/></properties><failure/></testcase>
 <testcase name="d"><error/></testcase>
 <testcase name="e"><skipped message="this machine lacks: lambda-emulator"/></testcase>
 </testsuite></testsuites>"""
