@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.addresses import HOSTS, faults
+from scripts.addresses import HOSTS, faults, paths_into
 from scripts.interpreters import candidates, probe
 from scripts.suites import NO_TESTS, PARTS, Outcome, missing, outcome, skips, verdict
 
@@ -18,6 +18,7 @@ REPORT = """<testsuites><testsuite>
 <testcase name="d"><error/></testcase>
 <testcase name="e"><skipped message="this machine lacks: lambda-emulator"/></testcase>
 </testsuite></testsuites>"""
+HOME = Path("/", "home", "ada")
 PASSED = Outcome(9, 0, (), frozenset(PARTS), 0)
 
 
@@ -49,6 +50,26 @@ def test_the_host_of_a_registry_is_a_fault(host: str, tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(f"one\nsee https://{host}/project\n")
     assert list(faults(path)) == [f"{path}:2: names a package registry's host"]
+
+
+@pytest.mark.parametrize("line", ["see {}/notes.md", "file://{}/notes.md", "STATE_DIR={}", "'{}'"])
+def test_a_folder_of_the_machine_is_a_fault(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(line.format(HOME))
+    assert list(faults(path, paths_into(HOME))) == [f"{path}:1: names a folder of this machine"]
+
+
+@pytest.mark.parametrize("line", ["{}m/notes.md", "{}-2", "docs{}", "~{}", "https://host.example{}"])
+def test_a_path_that_only_looks_like_it_is_none(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(line.format(HOME))
+    assert list(faults(path, paths_into(HOME))) == []
+
+
+def test_a_folder_right_below_the_root_may_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("the packages are in adapters/ and /src, the superuser's files in /root/notes.md")
+    assert list(faults(path, paths_into(Path("/src"), Path("/root"), Path("/")))) == []
 
 
 def test_a_lock_file_is_a_fault(tmp_path: Path) -> None:
