@@ -91,8 +91,8 @@ def fetched(major: int, minor: int) -> Interpreter | None:
 
 def has_node() -> bool:
     """Tell whether the machine has a Node.js beside the one that `.venv` may hold."""
-    path = shutil.which("node")
-    return path is not None and not Path(path).is_relative_to(ROOT)
+    elsewhere = [folder for folder in os.get_exec_path() if not Path(folder).is_relative_to(ROOT)]
+    return shutil.which("node", path=os.pathsep.join(elsewhere)) is not None
 
 
 def lambda_emulator() -> Path:
