@@ -30,7 +30,7 @@ test: python ## every suite, emulators included, also on the oldest Python found
 	@$(PYTHON) -m scripts.environments development tools oldest
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.suites $(ARGS)
 
-lint: setup ## ruff, pyright, and no registry's address in a tracked file
+lint: setup ## ruff, pyright, and no registry's address or path of this machine in a tracked file
 	@$(VENV)/ruff check
 	@$(VENV)/ruff format --check
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/pyright

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support.functions_worker import FunctionsWorker
+from emulators.functions_worker import FunctionsWorker
 
 from .measure import Block, Ratio, interleave
 from .table import Row, compared

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting_aws_lambda import LambdaHandler
 from agent_framework_hosting_invocations import InvocationsChannel
-from tests.support.lambda_events import Event, HttpRequest, http_api
+from emulators.lambda_events import Event, HttpRequest, http_api
 
 from .measure import Block, Ratio, interleave, repeated
 from .stubs import ANSWER, FixedAgent, RememberingAgent

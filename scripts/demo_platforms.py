@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import httpx2
 import msgspec
 
+from emulators.functions_worker import FunctionsWorker
+from emulators.lambda_events import HttpRequest, function_url
+from emulators.lambda_runtime import LambdaEmulator
 from scripts.toolchain import LAMBDA_EMULATOR
 from scripts.workspace import ROOT
-from tests.support.functions_worker import FunctionsWorker
-from tests.support.lambda_emulator import LambdaEmulator
-from tests.support.lambda_events import HttpRequest, function_url
 
 SAMPLES = ROOT / "samples"
 SECONDS = 40.0
@@ -116,13 +116,13 @@ class AwsLambda:
         return f"Runtime Interface Emulator, awslambdaric {version('awslambdaric')}"
 
     def lacking(self) -> str | None:
-        if not Path(os.environ.get("LAMBDA_RIE") or LAMBDA_EMULATOR).exists():
+        if not LAMBDA_EMULATOR.is_file():
             return "the Lambda Runtime Interface Emulator (Linux only)"
         return None if find_spec("awslambdaric") else "awslambdaric"
 
     @asynccontextmanager
     async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
-        async with LambdaEmulator("app.handler", cwd=self.folder, env=environ) as emulator:
+        async with LambdaEmulator("app.handler", binary=LAMBDA_EMULATOR, cwd=self.folder, env=environ) as emulator:
             yield LambdaProcess(emulator)
 
 

@@ -1,6 +1,6 @@
 """Runs every suite, also on the oldest Python that was found, and says what the machine lacked.
 
-`python -m scripts.suites [arguments for pytest]`. In CI no part may be lacking and no test be skipped.
+`python -m scripts.suites [arguments for pytest]`. In CI nothing may be lacking: no part, no Python, no test.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,28 +64,43 @@ def outcome(report: Path, exit_code: int) -> Outcome:
     return Outcome(passed, failed, tuple(skipped), frozenset(parts), exit_code)
 
 
+def missing(newest: Outcome, portable: Outcome | None) -> list[str]:
+    """Name what a whole run did without: real parts, and the oldest Python where there is no portable outcome."""
+    found = [f"no test passed on the real {part}" for part in PARTS if part not in newest.parts]
+    if portable is None:
+        found.append("no Python 3.11 or 3.12: the portable suites ran on 3.13 only")
+    return found
+
+
+def skips(outcomes: Sequence[Outcome]) -> list[str]:
+    """Count the skipped tests by their reasons."""
+    reasons = Counter(why for each in outcomes for why in each.skipped)
+    return [f"{count} skipped: {why}" for why, count in sorted(reasons.items())]
+
+
+def verdict(outcomes: Sequence[Outcome], lacking: Sequence[str], *, selection: bool, ci: bool) -> int:
+    """Return the exit code. A selection may come to no test at all; in CI nothing may be lacking."""
+    accepted = (0, NO_TESTS) if selection else (0,)
+    return int(any(each.exit_code not in accepted for each in outcomes) or (ci and bool(lacking)))
+
+
 def main() -> None:
     arguments = sys.argv[1:]
-    selection = bool(arguments)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    outcomes = [run(development(), [] if selection else ["tests"], arguments)]
+    outcomes = [run(development(), [] if arguments else ["tests"], arguments)]
     lacking: list[str] = []
-    others: list[str] = []
-    if selection:
+    if arguments:
         print("\nA selection: run without arguments for every suite and the oldest Python.")
     else:
-        lacking += [f"no test passed on the real {part}" for part in PARTS if part not in outcomes[0].parts]
-        if oldest().up_to_date():
-            outcomes.append(run(oldest(), PORTABLE, []))
-        else:
-            others.append("no Python 3.11 or 3.12: the portable suites ran on 3.13 only")
-    lacking += sorted({f"{each.skipped.count(why)} skipped: {why}" for each in outcomes for why in each.skipped})
+        portable = run(oldest(), PORTABLE, []) if oldest().up_to_date() else None
+        lacking += missing(outcomes[0], portable)
+        outcomes += [] if portable is None else [portable]
+    lacking += skips(outcomes)
 
-    print(f"\nLacking on this machine: {len(lacking + others)}", *lacking, *others, sep="\n  ")
-    broken = any(each.exit_code not in (0, NO_TESTS if selection else 0) for each in outcomes)
+    print(f"\nLacking on this machine: {len(lacking)}", *lacking, sep="\n  ")
     passed, failed = sum(each.passed for each in outcomes), sum(each.failed for each in outcomes)
     print(f"{passed} passed, {failed} failed, {sum(len(each.skipped) for each in outcomes)} skipped")
-    sys.exit(broken or (bool(lacking) and "CI" in os.environ))
+    sys.exit(verdict(outcomes, lacking, selection=bool(arguments), ci="CI" in os.environ))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Everything that is fetched goes into `.tools/`; nothing is installed outside the
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -23,7 +24,9 @@ OLDEST_UV = (0, 9)
 # The wheel of this release carries the Lambda Runtime Interface Emulator as a static Linux binary.
 AWS_SAM_CLI = "aws-sam-cli==1.170.0"
 EMULATORS = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64", "arm64": "aws-lambda-rie-arm64"}
-LAMBDA_EMULATOR = TOOLS / "aws-lambda-rie"
+FETCHED_EMULATOR = TOOLS / "aws-lambda-rie"
+# `LAMBDA_RIE` names another one, which is taken as it is.
+LAMBDA_EMULATOR = Path(os.environ.get("LAMBDA_RIE") or FETCHED_EMULATOR).absolute()
 
 
 class Lacking(Exception):
@@ -88,22 +91,26 @@ def fetched(major: int, minor: int) -> Interpreter | None:
 
 def has_node() -> bool:
     """Tell whether the machine has a Node.js beside the one that `.venv` may hold."""
-    path = shutil.which("node")
-    return path is not None and not Path(path).is_relative_to(ROOT)
+    elsewhere = [folder for folder in os.get_exec_path() if not Path(folder).is_relative_to(ROOT)]
+    return shutil.which("node", path=os.pathsep.join(elsewhere)) is not None
 
 
 def lambda_emulator() -> Path:
     """Return the Lambda Runtime Interface Emulator for this machine, fetching it where it is not there yet.
 
     Raises:
-        Lacking: It does not run on this kind of machine, or could not be fetched.
+        Lacking: It does not run on this kind of machine, could not be fetched, or is not where `LAMBDA_RIE` says.
     """
+    if LAMBDA_EMULATOR != FETCHED_EMULATOR:
+        if not LAMBDA_EMULATOR.is_file():
+            raise Lacking(f"the Lambda emulator: there is no {LAMBDA_EMULATOR}, which LAMBDA_RIE names")
+        return LAMBDA_EMULATOR
     name = EMULATORS.get(platform.machine())
     if sys.platform != "linux" or name is None:
         raise Lacking(f"the Lambda emulator runs on Linux (x86_64, arm64), not on {sys.platform} {platform.machine()}")
-    marker = LAMBDA_EMULATOR.with_suffix(".from")
+    marker = FETCHED_EMULATOR.with_suffix(".from")
     wanted = f"{AWS_SAM_CLI} {name}"
-    if not marker.exists() or marker.read_text() != wanted or not LAMBDA_EMULATOR.exists():
+    if not marker.exists() or marker.read_text() != wanted or not FETCHED_EMULATOR.exists():
         TOOLS.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
             fetch = [uv(), "pip", "install", "-q", "--python", sys.executable, "--target", folder, "--no-deps"]
@@ -112,6 +119,6 @@ def lambda_emulator() -> Path:
             binary = Path(folder, "samcli", "local", "rapid", name)
             binary.chmod(binary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
             # A rename, so that an emulator which runs just now is not written into.
-            binary.replace(LAMBDA_EMULATOR)
+            binary.replace(FETCHED_EMULATOR)
         marker.write_text(wanted)
-    return LAMBDA_EMULATOR
+    return FETCHED_EMULATOR

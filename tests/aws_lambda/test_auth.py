@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from agent_framework_hosting.requests import ChannelIdentity
 from agent_framework_hosting_aws_lambda import iam_identity, jwt_identity
-from tests.support.lambda_events import Event, HttpRequest, function_url, http_api, http_api_v1, load_balancer, rest_api
+from emulators.lambda_events import Event, HttpRequest, function_url, http_api, http_api_v1, load_balancer, rest_api
 
 from .test_requests import Maker, every_kind
 

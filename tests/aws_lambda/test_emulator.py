@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lambda_emulator import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator, wait_for
-from tests.support.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
+from emulators.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
+from emulators.lambda_runtime import EmulatorFailed, EmulatorMissing, InvocationFailed, LambdaEmulator, wait_for
 
 FUNCTION = """
 import asyncio, os
@@ -68,19 +68,18 @@ TELL = HttpRequest("POST", "/tell", headers=[("content-type", "application/json"
 
 
 @pytest.fixture
-def emulate(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., LambdaEmulator]:
+def emulate(tmp_path: Path, lambda_emulator: Path) -> Callable[..., LambdaEmulator]:
+    """Make an emulator of the function; for tests marked `needs("lambda-emulator")`."""
     (tmp_path / "function.py").write_text(FUNCTION)
-    # For the report of what real parts tests have run on.
-    request.node.user_properties.append(("needs", "lambda-emulator"))
+    path = os.pathsep.join(filter(None, sys.path))
 
     def make(**env: str) -> LambdaEmulator:
-        return LambdaEmulator(
-            "function.handler", cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **env}
-        )
+        return LambdaEmulator("function.handler", binary=lambda_emulator, cwd=tmp_path, env={"PYTHONPATH": path, **env})
 
     return make
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_function(emulate: Callable[..., LambdaEmulator]) -> None:
     async with emulate() as function:
         told: list[str] = []
@@ -108,6 +107,7 @@ async def test_function(emulate: Callable[..., LambdaEmulator]) -> None:
         assert result["body"].partition(",")[0] != told[0]
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmulator]) -> None:
     async with emulate(BROKEN="1") as function:
         with pytest.raises(InvocationFailed) as caught:
@@ -115,10 +115,11 @@ async def test_failed_start_up_is_an_init_error(emulate: Callable[..., LambdaEmu
         assert (caught.value.kind, caught.value.message) == ("LookupError", "no such table")
 
 
+@pytest.mark.needs("lambda-emulator")
 async def test_kill_within_an_invocation(emulate: Callable[..., LambdaEmulator], tmp_path: Path) -> None:
     async with emulate() as function:
         call = asyncio.create_task(function.invoke(function_url(HttpRequest(path="/hang"))))
-        await wait_for((tmp_path / "hanging").exists, timeout=20)
+        await wait_for((tmp_path / "hanging").exists, "The function was not called.", timeout=20)
         await function.kill()
         with pytest.raises(EmulatorFailed):
             await call
@@ -130,3 +131,17 @@ async def test_missing_emulator_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EmulatorMissing, match="make tools"):
         async with LambdaEmulator("m.handler", cwd=tmp_path, binary=tmp_path / "none"):
             pass
+
+
+async def test_an_emulator_that_ends_at_once_is_told_with_what_it_wrote(tmp_path: Path) -> None:
+    binary = tmp_path / "emulator"
+    binary.write_text("#!/bin/sh\necho no such option\nexit 2\n")
+    binary.chmod(0o755)
+    with pytest.raises(EmulatorFailed, match=r"(?s)does not come up.*no such option"):
+        async with LambdaEmulator("m.handler", cwd=tmp_path, binary=binary):
+            pass
+
+
+async def test_a_wait_that_is_in_vain_is_an_error() -> None:
+    with pytest.raises(TimeoutError, match="It never comes"):
+        await wait_for(lambda: False, "It never comes.", timeout=0)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_aws_lambda import NoResponse, UnsupportedEvent
-from tests.support.lambda_events import HttpRequest, function_url, http_api
+from emulators.lambda_events import HttpRequest, function_url, http_api
 
 from .test_requests import Maker, every_kind
 

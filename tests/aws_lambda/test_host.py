@@ -13,8 +13,8 @@ from agent_framework import Agent, BaseChatClient, ChatResponse, Message
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from agent_framework_hosting_aws_lambda import LambdaHandler, iam_identity
 from agent_framework_hosting_invocations import InvocationsChannel
+from emulators.lambda_events import Event, HttpRequest, function_url, http_api, load_balancer, rest_api
 from tests.support.ends import CAUSES, ENDS, SECRET, EndingAgent
-from tests.support.lambda_events import Event, HttpRequest, function_url, http_api, load_balancer, rest_api
 
 ARN = "arn:aws:iam::111122223333:user/one"
 

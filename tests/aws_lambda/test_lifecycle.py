@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_aws_lambda import LambdaHandler
-from tests.support.lambda_events import HttpRequest, function_url
+from emulators.lambda_events import HttpRequest, function_url
 
 from .conftest import StubHost
 
@@ -183,7 +183,7 @@ import os, signal, sys
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from agent_framework_hosting_aws_lambda import LambdaHandler
-from tests.support.lambda_events import HttpRequest, function_url
+from emulators.lambda_events import HttpRequest, function_url
 
 @asynccontextmanager
 async def lifespan(app):

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent_framework_hosting_aws_lambda import LambdaHandler
-from tests.support.lambda_events import HttpRequest
+from emulators.lambda_events import HttpRequest
 
 from .conftest import StubHost, echo
 from .test_requests import KEEPS_ENCODING, KINDS

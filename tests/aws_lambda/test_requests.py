@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from tests.support.lambda_events import (
+from emulators.lambda_events import (
     Event,
     HttpRequest,
     function_url,

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.lambda_events import Event, HttpRequest, function_url, http_api, http_api_v1, load_balancer, rest_api
+from emulators.lambda_events import Event, HttpRequest, function_url, http_api, http_api_v1, load_balancer, rest_api
 
 from .test_requests import Maker, every_kind
 

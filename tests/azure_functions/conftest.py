@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.functions_worker import FunctionsWorker
+from emulators.functions_worker import FunctionsWorker
 
 ECHO = Path(__file__).parent / "apps" / "echo"
 MODES = {"streaming": "1", "buffered": "0"}

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_azure_functions import HostFunctionApp
 from agent_framework_hosting_azure_functions.settings import PREFIX_SETTING, root_path_of
-from tests.support.functions_worker import FunctionsWorker, WorkerFailed
+from emulators.functions_worker import FunctionsWorker, WorkerFailed
 
 HOST = """
 from starlette.applications import Starlette

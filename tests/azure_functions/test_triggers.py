@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.functions_worker import WorkerFailed
+from emulators.functions_worker import WorkerFailed
 
 from .conftest import Echo, EchoStarter
 

@@ -114,10 +114,6 @@ class Worker:
             raise TimeoutError("The process says nothing.")
         return self.connection.recv()
 
-    def silent(self) -> bool:
-        """Whether it has said nothing that was not heard."""
-        return not self.connection.poll()
-
     def said(self) -> list[Any]:
         """All that it has said by now and nobody has heard."""
         said: list[Any] = []

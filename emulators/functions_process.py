@@ -25,10 +25,10 @@ class Process:
     """Answers each request in a task of its own, as the worker's dispatcher does."""
 
     def __init__(self, writer: asyncio.StreamWriter, folder: str) -> None:
-        import azure_functions_runtime as library
+        import azure_functions_runtime as library  # pyright: ignore[reportMissingTypeStubs] - it has no py.typed
         import functions_protos as protos
 
-        self.library = library
+        self.library: Any = library
         self.protos = protos
         self.writer = writer
         self.folder = folder

@@ -1,6 +1,6 @@
 """AWS's Runtime Interface Emulator with the stock Python runtime: Lambda as it is, on this machine, without docker.
 
-    async with LambdaEmulator("app.handler", cwd=folder, env={"STATE": "…"}) as function:
+    async with LambdaEmulator("app.handler", binary=emulator, cwd=folder, env={"STATE": "…"}) as function:
         result = await function.invoke(event)
         await function.restart()        # SIGKILL, and a new instance: a cold start
 
@@ -23,9 +23,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
-BINARY = Path(__file__).parents[2] / ".tools" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
@@ -50,24 +49,23 @@ class LambdaEmulator:
     """One function, of which at most one instance runs at a time.
 
     `handler` is `module.name`, imported in `cwd`; `env` comes on top of this process's environment. `timeout` is the
-    function's, in seconds: the emulator ends an invocation after it. The binary is the one `LAMBDA_RIE` names, or the
-    one that `make tools` fetches.
+    function's, in seconds: the emulator ends an invocation after it. `binary` is the emulator's, as an absolute path.
     """
 
     def __init__(
         self,
         handler: str,
         *,
+        binary: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
         timeout: int = 30,
-        binary: Path | None = None,
         python: str = sys.executable,
     ) -> None:
         self.handler = handler
         self.cwd = cwd
         self.timeout = timeout
-        self.binary = binary or Path(os.environ.get("LAMBDA_RIE") or BINARY)
+        self.binary = binary
         self.python = python
         self.env = {
             **os.environ,
@@ -87,16 +85,14 @@ class LambdaEmulator:
         try:
             await self.start()
         except BaseException:
-            await self.kill()
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.kill()
-        self._files.close()
-        self._output = None
+        await self._close()
 
     async def start(self) -> None:
         """Start an instance and wait until it takes calls. The function itself is imported with its first one.
@@ -112,9 +108,10 @@ class LambdaEmulator:
         for _ in range(3):
             # Another process may take a free port before the emulator does.
             self._process = self._spawn()
-            await wait_for(lambda: self.exited() or accepts(self._port), timeout=10)
-            if not self.exited() and accepts(self._port):
-                return
+            with contextlib.suppress(TimeoutError):
+                await wait_for(lambda: self.exited() or accepts(self._port), "It takes no calls.", timeout=10)
+                if not self.exited():
+                    return
             await self.kill()
         raise EmulatorFailed(f"The Lambda emulator does not come up.\n--- logs ---\n{self.logs()}")
 
@@ -166,22 +163,34 @@ class LambdaEmulator:
             except (OSError, http.client.HTTPException) as error:
                 raise EmulatorFailed(f"The instance gave no answer: {error!r}\n--- logs ---\n{self.logs()}") from error
         try:
-            result = json.loads(answer)
+            result: Any = json.loads(answer)
         except ValueError:
             raise InvocationFailed("Runtime", answer.decode(errors="replace"), self.logs()) from None
-        if status != 200 or (isinstance(result, dict) and "errorType" in result):
-            raise InvocationFailed(result.get("errorType", ""), result.get("errorMessage", ""), self.logs())
+        error = members(result)
+        if status != 200 or "errorType" in error:
+            raise InvocationFailed(error.get("errorType", ""), error.get("errorMessage", ""), self.logs())
         return result
 
     async def kill(self) -> None:
-        """SIGKILL the emulator and the runtime, whatever they are at, and wait until both are gone."""
+        """SIGKILL the emulator and the runtime, whatever they are at, and wait until both are gone.
+
+        Raises:
+            TimeoutError: They are not gone after 10 s.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         process.kill()
         # The runtime has a process group of its own, but shares the emulator's session.
-        await wait_for(lambda: killed(process.pid), timeout=10)
+        await wait_for(lambda: killed(process.pid), "The instance outlives its SIGKILL.", timeout=10)
         await asyncio.to_thread(process.wait, 10)
+
+    async def _close(self) -> None:
+        try:
+            await self.kill()
+        finally:
+            self._files.close()
+            self._output = None
 
     async def restart(self) -> None:
         """SIGKILL the instance and start a new one."""
@@ -197,6 +206,11 @@ class LambdaEmulator:
             return ""
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace").replace("\r", "\n")
+
+
+def members(value: object) -> dict[str, Any]:
+    """Give the members of a JSON object; another value has none."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def post(port: int, payload: bytes, timeout: float) -> tuple[int, bytes]:
@@ -241,10 +255,14 @@ def killed(session: int) -> bool:
     return not left
 
 
-async def wait_for(condition: Callable[[], bool], *, timeout: float) -> None:
-    """Poll until `condition` holds, at most for `timeout` seconds."""
+async def wait_for(condition: Callable[[], bool], complaint: str, *, timeout: float) -> None:
+    """Poll until `condition` holds.
+
+    Raises:
+        TimeoutError: It does not after `timeout` seconds.
+    """
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            return
+            raise TimeoutError(complaint)
         await asyncio.sleep(0.01)

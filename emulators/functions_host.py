@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import h11
 
+Answer = asyncio.Future[dict[str, Any]]
 HttpEvent = Any  # h11 types its events by metaclass tricks that type checkers cannot follow
 CHUNK = 65536
 GONE = "the worker's process has ended"
@@ -48,7 +49,7 @@ class HttpRoute:
     level: str
     template: str
 
-    def match(self, path: str) -> dict[str, str] | None:
+    def match(self, path: str) -> dict[str, str | None] | None:
         return None if (found := self.pattern.fullmatch(path)) is None else found.groupdict()
 
     @property
@@ -91,7 +92,7 @@ class WorkerChannel:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    waiting: dict[int, Answer] = field(default_factory=dict[int, Answer])
     last: int = 0
     ended: bool = False
 
@@ -227,8 +228,10 @@ class FunctionsHost:
         if result["error"] is not None:
             await client.answer(500, [], b"")
             return
-        http = (result["value"] or {}).get("http") or {"status_code": "204", "headers": {}, "cookies": [], "body": None}
-        ((_, body),) = (http["body"] or {"bytes": ""}).items()
+        value: dict[str, Any] = result["value"] or {}
+        http: dict[str, Any] = value.get("http") or {"status_code": "204", "headers": {}, "cookies": [], "body": None}
+        content: dict[str, str] = http["body"] or {"bytes": ""}
+        (body,) = content.values()
         headers = [(name.encode(), value.encode("latin-1")) for name, value in http["headers"].items()]
         headers += [(b"set-cookie", set_cookie(cookie).encode()) for cookie in http["cookies"]]
         await client.answer(int(http["status_code"]), headers, base64.b64decode(body))
@@ -375,7 +378,7 @@ class Client:
 
     async def send(self, event: HttpEvent) -> None:
         self.started = True
-        self.writer.write(self.connection.send(event) or b"")
+        self.writer.write(self.connection.send(event) or b"")  # pyright: ignore[reportUnknownArgumentType]
         await self.writer.drain()
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -82,7 +82,8 @@ class RpcHttp:
 
     @classmethod
     def from_wire(cls, wire: Wire) -> RpcHttp:
-        return cls(**{**wire, "body": TypedData.from_wire(wire.get("body"))})
+        fields: Wire = {**wire, "body": TypedData.from_wire(wire.get("body"))}
+        return cls(**fields)
 
     def to_wire(self) -> Wire:
         return {

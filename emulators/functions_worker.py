@@ -88,10 +88,6 @@ class FunctionsWorker:
         return f"http://127.0.0.1:{self.host.port}"
 
     @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
     def failures(self) -> list[str]:
         return self.host.failures
 
