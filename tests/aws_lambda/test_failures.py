@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting_aws_lambda import NoResponse, UnsupportedEvent
-from emulators.lambda_events import HttpRequest, function_url, http_api
+from emulators.lambda_events import HttpRequest, function_url, http_api, load_balancer, rest_api
 
 from .test_requests import Maker, every_kind
 
@@ -146,6 +146,28 @@ def test_other_events_are_refused_by_name(event: object, words: list[str], serve
     assert isinstance(caught.value, ConfigurationError)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (function_url, {"requestContext": {}}),
+        (function_url, {"requestContext": None}),
+        (function_url, {"headers": {"x": None}}),
+        (function_url, {"cookies": [None]}),
+        (function_url, {"body": "eyJ9X", "isBase64Encoded": True}),
+        (rest_api, {"multiValueHeaders": {"x": None}}),
+        (rest_api, {"requestContext": []}),
+        (load_balancer, {"headers": {"x": 3}}),
+    ],
+)
+def test_damaged_requests_are_refused_and_leave_no_trace(
+    make: Maker, changes: dict[str, Any], serve: Any, echo_app: Starlette
+) -> None:
+    handler = serve(echo_app)
+    with pytest.raises(UnsupportedEvent, match=r"is damaged \([A-Za-z]+\)|not an HTTP request"):
+        handler({**make(HttpRequest()), **changes}, None)
+    assert handler(EVENT, None)["statusCode"] == 200
 
 
 def test_refusal_shows_no_values(serve: Any, echo_app: Starlette) -> None:

@@ -98,3 +98,11 @@ def test_a_caller_s_own_mistakes_are_not_logged(caplog: pytest.LogCaptureFixture
         problem_of(InvalidRequest("message", "no"), channel="test")
         problem_of(TurnBusy("busy"), channel="test")
     assert not caplog.records
+
+
+def test_unknown_callers_show(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "agent_framework.hosting"):
+        problem_of(Unauthenticated("Send a key."), channel="test")
+    assert [record.getMessage() for record in caplog.records] == [
+        "A request of channel 'test' was refused: its caller is not known."
+    ]

@@ -47,6 +47,13 @@ def test_an_open_channel_is_refused_on_what_others_can_reach(bind: str) -> None:
         host_of(authenticated=False).serve(host=bind, port=0)
 
 
+@pytest.mark.parametrize("name", ["bind", "insecure_bind", "quic_bind", "keep_alive", "_log"])
+def test_settings_that_are_none_or_listen_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        config: dict[str, Any] = {name: "0.0.0.0:1"}
+        host_of().serve(port=0, **config)
+
+
 def test_debug_is_refused_on_what_others_can_reach() -> None:
     with pytest.raises(ConfigurationError, match="debug=True"):
         host_of(debug=True).serve(host="0.0.0.0", port=0)

@@ -238,6 +238,21 @@ async def test_another_task_may_close_a_stream_that_is_being_read(agent: OwnStre
         assert (await served.ask("a", "y")).result.text == "1: y", "the conversation is as it was before"
 
 
+async def test_a_stream_belongs_to_the_task_that_reads_it(agent: OwnStream, state_dir: Path | None) -> None:
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "wait")
+        reader = asyncio.create_task(turn.get_final_response())
+        async with asyncio.timeout(10):
+            await agent.steps.waiting.wait()
+        for read in (turn.get_final_response(), anext(aiter(turn))):
+            with pytest.raises(RuntimeError, match="Another task"):
+                await read
+        other = asyncio.create_task(served.ask("a", "y"))
+        agent.steps.gate.set()
+        assert (await reader).text == "1: wait"
+        assert (await other).result.text == "2: y", "the conversation was not free before"
+
+
 async def test_another_task_may_close_a_stream_that_is_waited_for(agent: OwnStream) -> None:
     async with serving(agent) as served:
         turn = await served.stream("a", "wait")

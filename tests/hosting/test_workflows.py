@@ -565,6 +565,16 @@ async def test_a_workflow_may_be_reset_from_within_its_turn(state_dir: Path | No
         assert outputs(await served.ask("a", "y"))[-1] == "nothing+y & y"
 
 
+async def test_what_a_reset_conversation_has_asked_is_not_pending(state_dir: Path | None) -> None:
+    class Resetter(Memory):
+        async def work(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
+            await served.host.reset_session("a")
+            await super().work(text, ctx)
+
+    async with serving(memory_workflow(Resetter()), state_dir=state_dir) as served:
+        assert (await served.ask("a", "ask")).pending == ()
+
+
 async def test_restoring_says_nothing_about_questions_of_others(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         async with serving(memory_workflow()) as served:

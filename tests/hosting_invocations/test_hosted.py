@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent_framework_hosting import (
     ChannelContext,
     ChannelContribution,
     ChannelRequest,
+    ChannelSession,
     HostedRunResult,
     HostLimits,
 )
@@ -50,6 +52,37 @@ async def invoke(app: Starlette, caller: str | None = None, key: str | None = No
 @pytest.fixture(params=["memory", "directory"])
 def state_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path if request.param == "directory" else None
+
+
+async def test_callers_that_share_a_conversation_do_not_share_their_keys(state_dir: Path | None) -> None:
+    def shared(request: ChannelRequest, **_: Any) -> ChannelRequest:
+        return replace(request, session=ChannelSession("shared"))
+
+    async with started(EchoAgent(), state_dir=state_dir, auth=AUTH, run_hook=shared) as app:
+        assert (await invoke(app, "ops", "k1", message="one", session_id="s")).json["response"] == "1: one"
+        assert (await invoke(app, "web", "k1", message="two", session_id="s")).json["response"] == "2: two"
+        assert (await invoke(app, "ops", "k1", message="three", session_id="t")).json["response"] == "3: three"
+        again = await invoke(app, "ops", "k1", message="one", session_id="s")
+        assert (again.json["response"], again.headers["idempotent-replayed"]) == ("1: one", "true")
+
+
+async def test_a_key_that_a_hook_puts_in_place_is_not_taken_for_a_fresh_one(tmp_path: Path) -> None:
+    """Two new conversations led into one at once: neither may run without the lease."""
+
+    def shared(request: ChannelRequest, **_: Any) -> ChannelRequest:
+        assert request.session is not None
+        request.session.isolation_key = "shared"
+        return request
+
+    async with started(EchoAgent(), state_dir=tmp_path, auth=AUTH, run_hook=shared) as app:
+        replies = [await invoke(app, "ops", message="hello") for _ in range(2)]
+        assert [reply.json["response"] for reply in replies] == ["1: hello", "2: hello"]
+
+
+async def test_the_channel_answers_at_its_path_and_sends_nobody_elsewhere() -> None:
+    async with started(EchoAgent(), allow_anonymous=True) as app:
+        reply = await post_json(app, f"{PATH}/", {"message": "x"}, {"host": "evil.example"})
+        assert (reply.status, "location" in reply.headers) == (404, False)
 
 
 async def test_a_conversation_goes_on_under_the_id_it_was_given(state_dir: Path | None) -> None:

@@ -68,7 +68,7 @@ async def test_a_repeat_gets_the_first_answer(app: ASGIApp, context: OnceContext
     assert (again.status, again.body, len(context.requests)) == (200, first.body, 1)
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
-    assert context.requests[0].attributes == {"idempotency_key": "k1", "session_id": "s"}
+    assert context.requests[0].attributes == {"idempotency_key": "invocations%3Aops%3As:k1", "session_id": "s"}
 
 
 async def test_a_repeat_of_the_first_message_finds_its_new_conversation(app: ASGIApp, context: OnceContext) -> None:

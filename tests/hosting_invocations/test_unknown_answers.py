@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import msgspec
 import pytest
 from starlette.types import ASGIApp
 
@@ -16,10 +17,10 @@ from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import Unknown
 from agent_framework_hosting_invocations import InvocationsChannel
 from tests.hosting.protocol.diary import Diary, hosted, read_diary
-from tests.support.asgi import Reply, post_json
+from tests.support.asgi import Connection, Reply, post_json
 from tests.support.contexts import app_of
 from tests.support.faults import ManualClock
-from tests.support.stores import Apply, FaultStore, Operation, away
+from tests.support.stores import Apply, FaultStore, Gate, Operation, away
 
 AUTH = {"ops": "ops-key-0123456789"}
 KEY = isolation_key("invocations", "ops", "s")
@@ -115,6 +116,27 @@ async def test_a_repeat_of_what_stayed_unknown_is_the_same_turn(store: FaultStor
         # It is saved, but its answer was never kept.
         assert (again.status, again.json["error"]["code"]) == (409, "turn_repeated")
         assert again.headers["x-should-retry"] == "false"
+    assert agent.heard == await read_diary(store, KEY) == ["one"]
+
+
+async def test_a_client_that_leaves_while_its_turn_is_saved_finds_the_answer_later(store: FaultStore) -> None:
+    agent, gate = Diary(), Gate()
+    body = msgspec.json.encode({"message": "one", "session_id": "s", "stream": True})
+    headers = {"authorization": "Bearer ops-key-0123456789", "content-type": "application/json"}
+    async with served(store, agent) as app:
+        store.plan(gate.before, kind="put", name="head", nth=2)
+        headers["idempotency-key"] = "k1"
+        async with Connection(app, path="/invocations", headers=headers) as connection:
+            connection.send(body)
+            await gate.reached()
+            connection.disconnect()
+            await connection.until(lambda: connection.received == 2)
+            gate.open()
+            await connection.end()
+            assert b"event: result" not in connection.body
+        again = await invoke(app, "one", key="k1")
+        assert (again.status, again.json["response"]) == (200, "1: one")
+        assert again.headers["idempotent-replayed"] == "true"
     assert agent.heard == await read_diary(store, KEY) == ["one"]
 
 

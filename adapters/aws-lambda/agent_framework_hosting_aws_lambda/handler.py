@@ -12,7 +12,7 @@ from mangum import Mangum
 from agent_framework_hosting.errors import ConfigurationError
 from agent_framework_hosting.lifespan import Lifespan
 
-from .events import KINDS, refuse
+from .events import KINDS, refuse, refuse_malformed
 from .exchange import Invocation
 from .termination import Termination
 
@@ -92,7 +92,10 @@ class LambdaHandler:
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
         request = self._mangum.infer(event, context)
-        invocation = Invocation(request.scope, request.body, self._lifespan.state)
+        try:
+            invocation = Invocation(request.scope, request.body, self._lifespan.state)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            refuse_malformed(event, error)
         invocation.run(self._app, self._loop)
         return request(invocation.response())
 

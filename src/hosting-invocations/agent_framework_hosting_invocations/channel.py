@@ -24,6 +24,7 @@ from agent_framework_hosting.channels import (
 )
 from agent_framework_hosting.context import ChannelContext
 from agent_framework_hosting.errors import TurnRepeated
+from agent_framework_hosting.keys import isolation_key
 from agent_framework_hosting.problems import Problem, problem_of
 from agent_framework_hosting.requests import ChannelIdentity, ChannelRequest, ChannelSession, HostedRunResult
 from agent_framework_hosting.sse import SILENCE, EventStream, encode_event
@@ -151,6 +152,9 @@ class Endpoint:
             mint=self.channel.mint,
         )
         attributes["session_id"] = conversation.session_id
+        if key is not None:
+            # A run hook may lead several callers into one conversation: their keys stay their own.
+            attributes["idempotency_key"] = isolation_key(conversation.key, key)
         return Call(
             body,
             conversation,

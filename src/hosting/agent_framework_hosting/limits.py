@@ -28,6 +28,10 @@ class HostLimits:
     retention: timedelta | None = timedelta(days=30)
 
     def __post_init__(self) -> None:
+        for name in ("lease", "turn_timeout", "retention"):
+            value = getattr(self, name)
+            if not isinstance(value, timedelta) and not (name == "retention" and value is None):
+                raise ConfigurationError(f"HostLimits.{name} is a datetime.timedelta, not {type(value).__name__}.")
         for name in ("body_bytes", "session_bytes", "update_attempts", "mailbox_updates", "memory_sessions"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"HostLimits.{name} must be at least 1.")

@@ -92,6 +92,8 @@ def hosting_problem(error: HostingError, channel: str) -> Problem:
     message = HIDDEN.get(code)
     if message is not None:
         logger.error("A request of channel %r failed: %s", channel, error, exc_info=error if status == 500 else None)
+    elif status == 401:
+        logger.info("A request of channel %r was refused: its caller is not known.", channel)
     field = error.field if isinstance(error, InvalidRequest) else None
     return Problem(status, code, message or str(error), field, headers_of(error, status))
 

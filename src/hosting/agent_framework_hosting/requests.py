@@ -21,15 +21,24 @@ class ChannelSession:
     """Names the conversation of a request; without `isolation_key` there is none, and nothing is kept.
 
     `parent` copies that conversation and saves the result under `isolation_key`. `fresh` promises that nobody
-    else can know the key (it was just minted from random bits), which saves the turn its lease.
+    else can know the key (it was just minted from random bits), which saves the turn its lease; another key ends that.
     """
 
-    __slots__ = ("fresh", "isolation_key", "parent")
+    __slots__ = ("_isolation_key", "fresh", "parent")
 
     def __init__(self, isolation_key: str | None = None, *, parent: str | None = None, fresh: bool = False) -> None:
-        self.isolation_key = isolation_key
+        self._isolation_key = isolation_key
         self.parent = parent
         self.fresh = fresh
+
+    @property
+    def isolation_key(self) -> str | None:
+        return self._isolation_key
+
+    @isolation_key.setter
+    def isolation_key(self, key: str | None) -> None:
+        self._isolation_key = key
+        self.fresh = False
 
     def __repr__(self) -> str:
         return f"ChannelSession({self.isolation_key!r}, parent={self.parent!r})"

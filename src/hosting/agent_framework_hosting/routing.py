@@ -84,7 +84,10 @@ def build_app(
         yield
         await run_all(shutdown)
 
-    return Starlette(debug=debug, routes=routes, middleware=list(middleware), lifespan=lifespan)
+    app = Starlette(debug=debug, routes=routes, middleware=list(middleware), lifespan=lifespan)
+    # A redirect would be made of the caller's own Host header, before anybody has asked who is calling.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def run_all(callbacks: Sequence[Callback], *, what: str = "start-up or shutdown", reraise: bool = True) -> None:

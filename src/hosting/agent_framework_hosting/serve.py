@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_framework.hosting")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ELSEWHERE = frozenset({"bind", "insecure_bind", "quic_bind"})
 _GRACE = 10.0
 _CANCELLATIONS, _PAUSE = 10, 0.5
 
@@ -56,6 +57,7 @@ def serve(
             "serve() needs Hypercorn: install agent-framework-hosting[serve], or give host.app to an ASGI server."
         ) from None
 
+    check_settings(config, known=vars(Config()) | vars(Config))
     if not is_loopback(bind):
         host.check_exposure(f"{bind}, which others can reach")
     check_workers(host, workers)
@@ -70,6 +72,22 @@ def serve(
             run_worker(host, settings, listener)
         else:
             run_workers(host, settings, listener, workers)
+
+
+def check_settings(config: Mapping[str, Any], known: Container[str]) -> None:
+    """Refuse settings that Hypercorn does not have, and those that would listen elsewhere than was asked for.
+
+    Raises:
+        ConfigurationError: Names the setting.
+    """
+    for name in config:
+        if name in ELSEWHERE:
+            raise ConfigurationError(
+                f"serve() listens on host and port alone, not on what {name} says. For more addresses give host.app to "
+                "a server of your own."
+            )
+        if name not in known or name.startswith("_"):
+            raise ConfigurationError(f"serve() has no setting {name!r}, and neither has Hypercorn.")
 
 
 def check_workers(host: AgentFrameworkHost, workers: int) -> None:
@@ -156,6 +174,12 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
         await told.wait()
         if parent is not None:
             loop.remove_reader(parent.fileno())
+        if requests.count:
+            logger.info(
+                "Stopping: %d requests have %g s to end; a second signal ends them at once.",
+                requests.count,
+                settings.graceful_timeout,
+            )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.graceful_timeout):
                 await again.wait()
@@ -195,6 +219,10 @@ class Requests:
             await self._app(scope, receive, send)
         finally:
             self._tasks.discard(task)
+
+    @property
+    def count(self) -> int:
+        return len(self._tasks)
 
     def cancel(self) -> None:
         """Cancel the requests of now and of later."""

@@ -20,7 +20,7 @@ from .keys import check_key
 from .requests import ChannelRequest, HostedRunResult
 from .state.head import random_id
 from .streams import Abandoned, TurnStream
-from .telemetry import start_turn
+from .telemetry import hashed, start_turn
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -225,6 +225,8 @@ class ActiveTurn:
             return
         if isinstance(error, HostingError):
             error.started = self._phase is not Phase.WAITING
+        elif isinstance(error, Exception):
+            error.add_note(f"In a turn of channel {self.channel_name!r}, conversation {hashed(self._key)}.")
         self._phase = Phase.ENDED
         self._record.outcome = outcome_word(error, self.saved)
         try:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from .balancer import LoadBalancer
 from .http_api import HttpApi
 from .rest_api import RestApi
-from .unserved import Unserved, refuse
+from .unserved import Unserved, refuse, refuse_malformed
 
 KINDS = [HttpApi, RestApi, LoadBalancer, Unserved]
 """In the order in which an event is offered to them; the last one refuses it."""
 
-__all__ = ["KINDS", "HttpApi", "LoadBalancer", "RestApi", "Unserved", "refuse"]
+__all__ = ["KINDS", "HttpApi", "LoadBalancer", "RestApi", "Unserved", "refuse", "refuse_malformed"]

@@ -28,6 +28,13 @@ def refuse(event: object) -> NoReturn:
     )
 
 
+def refuse_malformed(event: object, error: Exception) -> NoReturn:
+    raise UnsupportedEvent(
+        f"This function was invoked with {description(event)}, which looks like an HTTP request but is damaged "
+        f"({type(error).__name__}). No trigger of AWS sends such an event: correct what calls the function directly."
+    ) from error
+
+
 def description(event: object) -> str:
     """Name an event by its kind and the names of its keys; values may be secret."""
     if not isinstance(event, dict):

@@ -24,6 +24,10 @@ OBJECT_STORES = {"s3", "az", "azure", "abfs", "abfss", "adl", "gs"}
 BLOB_HOST = ".blob.core.windows.net"
 
 
+class UnknownPlaces(ConfigurationError, ValueError):
+    """A mapping of places has a key that names none."""
+
+
 class HostStatePaths(TypedDict, total=False):
     """Places of their own for the parts of the state. `sessions` also holds leases, mailboxes, channel documents."""
 
@@ -132,7 +136,7 @@ def open_state(
 def checked(paths: HostStatePaths | Mapping[str, Place]) -> Mapping[str, Place]:
     known = HostStatePaths.__optional_keys__
     if unknown := sorted(set(paths) - known):
-        raise ValueError(f"state_dir has the unknown keys {unknown}; it knows {sorted(known)}.")
+        raise UnknownPlaces(f"state_dir has the unknown keys {unknown}; it knows {sorted(known)}.")
     return cast(Mapping[str, Place], paths)
 
 
