@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,8 +50,8 @@ def test_an_open_channel_is_refused_on_what_others_can_reach(bind: str) -> None:
 
 @pytest.mark.parametrize("name", ["bind", "insecure_bind", "quic_bind", "keep_alive", "_log"])
 def test_settings_that_are_none_or_listen_elsewhere_are_refused(name: str) -> None:
+    config: dict[str, Any] = {name: "0.0.0.0:1"}
     with pytest.raises(ConfigurationError, match=name):
-        config: dict[str, Any] = {name: "0.0.0.0:1"}
         host_of().serve(port=0, **config)
 
 
@@ -78,8 +79,15 @@ def test_workers_need_state_that_they_can_share(tmp_path: Path) -> None:
 def test_a_taken_port_is_said_to_be_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG", os.devnull)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["serve", "tests.support.served_app:host", "--port", str(taken.getsockname()[1])]) == 1
-    assert "af-hosting: " in capsys.readouterr().err
+        port = taken.getsockname()[1]
+        assert main(["serve", "tests.support.served_app:host", "--port", str(port)]) == 1
+    assert f"af-hosting: Port {port} is taken on 127.0.0.1" in capsys.readouterr().err
+
+
+def test_the_command_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{version('agent-framework-hosting')}\n")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,8 @@ def test_a_taken_port_is_said_to_be_so(capsys: pytest.CaptureFixture[str], monke
     [
         ("nothing", "not of the form module:host"),
         (":host", "not of the form module:host"),
+        ("./app:host", "not of the form module:host"),
+        ("app.py:host", "'app.py' is a file: write app:host"),
         ("nowhere.at.all:host", "no module 'nowhere.at.all'"),
         ("json:host", "no 'host' in the module 'json'"),
         ("json:dumps", "json.dumps is function, not an AgentFrameworkHost"),

@@ -520,11 +520,12 @@ async def test_checkpoint_location_is_ignored_for_an_agent(
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.parametrize("target", [memory_workflow, recalling_agent])
 async def test_stored_checkpoints_without_sessions_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    target: Callable[[], Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(memory_workflow(), state_dir={"checkpoints": tmp_path}):
-        assert "Only checkpoints are stored" in caplog.text
+    async with serving(target(), state_dir={"checkpoints": tmp_path}):
+        assert "Only checkpoints have a place" in caplog.text
 
 
 def changed_workflow() -> Any:

@@ -18,6 +18,8 @@ from .requests import ChannelIdentity
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+__all__ = ["Auth", "AuthenticationFailed", "Authenticator", "Unauthenticated"]
+
 Identify = Callable[["Request"], Awaitable[ChannelIdentity | None] | ChannelIdentity | None]
 Auth = Mapping[str, str | Sequence[str]] | Identify
 

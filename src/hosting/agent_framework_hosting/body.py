@@ -12,6 +12,8 @@ from .errors import HostingError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+__all__ = ["BodyTooLarge", "InvalidBody", "Json", "UnsupportedBody", "decode_json", "read_body", "read_json"]
+
 MAX_NESTING = 64
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 decoder = msgspec.json.Decoder()
@@ -110,9 +112,8 @@ def decode_json(data: bytes, *, max_nesting: int = MAX_NESTING) -> Json:
     except RecursionError:
         raise too_deep(max_nesting) from None
     except msgspec.DecodeError as error:
-        raise InvalidBody(
-            f"The body is not valid JSON: {error}." if data else "The body is empty: send JSON."
-        ) from None
+        why = str(error).removeprefix("JSON is malformed: ")
+        raise InvalidBody(f"The body is not valid JSON: {why}." if data else "The body is empty: send JSON.") from None
     # Nearly every body is settled by counting at the speed of memory.
     if data.count(b"[") + data.count(b"{") > max_nesting and nests_beyond(value, max_nesting):
         raise too_deep(max_nesting)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from .errors import HostingError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="af-hosting", description="Serve Agent Framework agents and workflows.")
+    parser.add_argument("--version", action="version", version=version("agent-framework-hosting"))
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve a host over HTTP")
     serve.add_argument("host", metavar="module:host", help="where the AgentFrameworkHost is, e.g. app:host")
@@ -59,8 +61,13 @@ def load(path: str) -> AgentFrameworkHost:
     from .host import AgentFrameworkHost
 
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ConfigurationError(f"{path!r} is not of the form module:host.")
+    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigurationError(
+            f"{path!r} is not of the form module:host. For the variable host in app.py write app:host; a folder is "
+            "part of a module's name with a dot."
+        )
+    if module_name.endswith(".py"):
+        raise ConfigurationError(f"{module_name!r} is a file: write {module_name[:-3]}:{attribute}.")
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - a plain string for sys.path
         sys.path.insert(0, here)
     try:

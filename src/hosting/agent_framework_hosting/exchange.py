@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import Message
 
+__all__ = ["Exchange"]
+
 
 class Exchange:
     """The two ends that an app talks to (ASGI specification, HTTP Connection Scope).

@@ -145,6 +145,7 @@ class AgentFrameworkHost:
         keeper = None if workflow is None else self._places.keeper(workflow)
         self._turns.tracer = find_tracer()
         self._turns.runner = await self._source.runner(keeper)
+        self._places.warn()
         for name in self._open_channels():
             logger.warning("Channel %r is open to everybody who can reach it: it has no auth.", name)
         logger.info(
@@ -152,7 +153,7 @@ class AgentFrameworkHost:
             self._source.description,
             self._address,
             ", ".join(f"{channel.name} at {channel.path or '/'}" for channel in self._channels) or "none",
-            self._places.describe(workflow=workflow is not None),
+            self._places.describe(),
         )
 
     async def _stop(self) -> None:

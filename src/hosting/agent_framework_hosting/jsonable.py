@@ -9,6 +9,8 @@ from agent_framework import AgentResponse, AgentResponseUpdate, Message
 
 from .errors import HostingError
 
+__all__ = ["NotJson", "jsonable", "plain"]
+
 
 class NotJson(HostingError):
     """A value of the target has no JSON form. HTTP 500; the turn is part of the conversation."""

@@ -10,6 +10,8 @@ from .errors import HostingError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
+__all__ = ["Lifespan", "LifespanFailed"]
+
 
 class LifespanFailed(HostingError):
     """The app reported a failed start-up or shutdown; the cause, where it is known, is chained."""

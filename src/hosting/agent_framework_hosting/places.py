@@ -79,12 +79,15 @@ class StatePlaces:
             return StoredCheckpoints(self.locations.checkpoints)
         return TransientCheckpoints()
 
-    def describe(self, *, workflow: bool) -> str:
-        """Say where the state is, for the start-up line."""
-        if workflow and self.locations.checkpoints_durable and not self.locations.durable:
+    def warn(self) -> None:
+        """Say where less is stored than it looks like."""
+        if self.locations.checkpoints_durable and not self.locations.durable:
             logger.warning(
-                "Only checkpoints are stored; which of them a conversation continues from is in memory and gone with "
-                "the process. Give state_dir a place for sessions as well."
+                "Only checkpoints have a place; conversations, and which checkpoint one continues from, are in memory "
+                "and gone with the process. Give state_dir a place for sessions as well."
             )
+
+    def describe(self) -> str:
+        """Say where the state is, for the start-up line."""
         given = "checkpoints in the given storage, " if self._storage is not None else ""
         return given + self.locations.description

@@ -24,6 +24,8 @@ from .errors import (
     TurnRepeated,
 )
 
+__all__ = ["STOP_RETRIES", "Problem", "problem_of"]
+
 STOP_RETRIES: Mapping[str, str] = {"x-should-retry": "false"}
 """What keeps a client (the openai SDK obeys) from repeating a turn that may have had effects."""
 

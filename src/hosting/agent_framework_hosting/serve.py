@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -124,14 +125,18 @@ def listen(bind: str, port: int) -> socket.socket:
     """Open the socket.
 
     Raises:
-        ConfigurationError: `bind` is no address.
-        OSError: It cannot be used, for example because another process does.
+        ConfigurationError: `bind` is no address, or the port is taken.
+        OSError: It cannot be used for another reason.
     """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
         return socket.create_server((bind, port), family=family, backlog=100)
     except socket.gaierror:
         raise ConfigurationError(f"{bind!r} is no address of this machine. The port is given by itself.") from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ConfigurationError(f"Port {port} is taken on {bind}: stop what uses it, or choose another one.") from None
 
 
 def run_worker(

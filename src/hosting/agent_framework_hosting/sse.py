@@ -12,6 +12,8 @@ from starlette.responses import Response, StreamingResponse
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+__all__ = ["EventStream", "encode_event"]
+
 EVENT_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream",
     "cache-control": "no-store",

@@ -178,3 +178,22 @@ async def test_a_place_that_cannot_be_used_is_found_at_start_up(tmp_path: Path) 
     state: StateLocations = open_state(tmp_path / "file", memory_sessions=5)
     with pytest.raises(StateUnavailable, match=f"{tmp_path}/file.*ENOTDIR.*Name a directory"):
         await state.probe(checkpoints=False)
+
+
+@pytest.mark.parametrize("kind", ["single", "mapping", "checkpoint_location"])
+async def test_a_place_that_looks_like_a_missing_mount_is_warned_of(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "mount" / "bot"
+    for there in (False, True):
+        caplog.clear()
+        state = open_state(
+            {"single": place, "mapping": {"sessions": place}, "checkpoint_location": tmp_path / "state"}[kind],
+            memory_sessions=1,
+            checkpoint_location=place if kind == "checkpoint_location" else None,
+        )
+        await state.probe(checkpoints=True)
+        warned = [record.getMessage() for record in caplog.records]
+        assert len(warned) == (0 if there else 1)
+        assert all(f"Neither {place} nor the directory above it" in words for words in warned)
+    assert (tmp_path / "mount").is_dir()

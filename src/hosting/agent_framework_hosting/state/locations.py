@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ from .store import StateStore
 
 if TYPE_CHECKING:
     from .directory import DirectoryStore
+
+logger = logging.getLogger("agent_framework.hosting.state")
 
 Place = str | os.PathLike[str]
 
@@ -41,7 +45,7 @@ class StateLocations:
 
     `checkpoints` may be the same store as `sessions`, which holds all the rest. `durable` and `checkpoints_durable`
     tell whether what is in them outlives the process. `description` is for the start-up line and holds no secrets.
-    With `single_instance` only one process at a time may use them.
+    With `single_instance` only one process at a time may use them. `roots` are the directories that were named.
     """
 
     sessions: StateStore
@@ -50,6 +54,7 @@ class StateLocations:
     durable: bool
     checkpoints_durable: bool
     single_instance: bool
+    roots: tuple[str, ...] = ()
 
     async def probe(self, *, checkpoints: bool) -> None:
         """Make sure that the stores work; `checkpoints` tells whether the target makes any. Idempotent.
@@ -62,6 +67,13 @@ class StateLocations:
             return
         from .directory import DirectoryStore
 
+        for root in self.roots:
+            if not await asyncio.to_thread(os.path.isdir, os.path.dirname(root)):
+                logger.warning(
+                    "Neither %s nor the directory above it was there: they are made now. If a file system should be "
+                    "mounted there, it is not.",
+                    root,
+                )
         for store in (self.sessions, self.checkpoints) if checkpoints else (self.sessions,):
             if isinstance(store, DirectoryStore):
                 await store.probe()
@@ -102,14 +114,17 @@ def open_state(
         places = {key: locate(place, f"state_dir[{key!r}]") for key, place in checked(state_dir).items()}
         sessions = places.get("sessions")
         checkpoints = places.get("checkpoints", sessions)
+        named = [sessions, checkpoints]
         description = describe(sessions, checkpoints, memory_sessions)
     else:
         place = None if state_dir is None else locate(state_dir, "state_dir")
         sessions = place and place.below("sessions")
         checkpoints = place and place.below("checkpoints")
+        named = [place]
         description = describe(place, place, memory_sessions)
     if checkpoint_location is not None:
         checkpoints = locate(checkpoint_location, "checkpoint_location")
+        named.append(checkpoints)
         description = describe(sessions, checkpoints, memory_sessions)
 
     if sessions is not None and checkpoints is None:
@@ -130,6 +145,7 @@ def open_state(
         durable=sessions is not None,
         checkpoints_durable=checkpoints is not None,
         single_instance=any(place is not None and place.single_instance for place in (sessions, checkpoints)),
+        roots=tuple(dict.fromkeys(place.path for place in named if place is not None)),
     )
 
 
