@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from agent_framework import AgentResponse, AgentSession, Content, Message
+from agent_framework import AgentResponse, AgentSession, Content, Message, ResponseStream
 
 from ..errors import InvalidRequest
 from ..requests import ChannelRequest
@@ -91,6 +91,15 @@ def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:
     return Message("user", contents, additional_properties={"hosting": origin(request)})
 
 
+@runtime_checkable
+class AgentStream(Protocol):
+    """What an agent gives for `stream=True`: the framework's `ResponseStream`, or one that works like it."""
+
+    def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]: ...
+
+    async def get_final_response(self) -> AgentResponse: ...
+
+
 class AgentRun:
     """One run of an agent."""
 
@@ -107,8 +116,7 @@ class AgentRun:
         self._turn = turn
         self._keywords = keywords
         self._unanswered = [Content.from_dict(item) for item in stored.pending] if stored is not None else []
-        self._stream: Any = None
-        self._collected: list[AgentResponseUpdate] | None = None
+        self._stream: AgentStream | None = None
         self.session: AgentSession | None = stored.session if stored is not None else None
 
     async def once(self) -> AgentResponse:
@@ -116,20 +124,18 @@ class AgentRun:
 
     async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
         # A custom agent may give its stream from a coroutine, and as a plain iterator.
-        stream: Any = self._agent.run(self._messages, stream=True, session=self.session, **self._keywords)
-        if not isinstance(stream, AsyncIterable):
-            stream = await cast("Awaitable[Any]", stream)
-        self._stream = cast("Any", stream)
-        if not hasattr(self._stream, "get_final_response"):
-            self._collected = []
-        async for update in cast("AsyncIterable[AgentResponseUpdate]", stream):
-            if self._collected is not None:
-                self._collected.append(update)
+        given = cast("object", self._agent.run(self._messages, stream=True, session=self.session, **self._keywords))
+        if not isinstance(given, AsyncIterable):
+            given = await cast("Awaitable[object]", given)
+        if not isinstance(given, AgentStream):
+            updates = cast("AsyncIterable[AgentResponseUpdate]", given)
+            given = ResponseStream(updates, finalizer=AgentResponse.from_updates)
+        self._stream = given
+        async for update in given:
             yield update
 
     async def final(self) -> AgentResponse:
-        if self._collected is not None:
-            return AgentResponse.from_updates(self._collected)
+        assert self._stream is not None
         return await self._stream.get_final_response()
 
     async def outcome(self, result: AgentResponse) -> Outcome:
