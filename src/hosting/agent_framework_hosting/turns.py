@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from enum import Enum
 from time import perf_counter
@@ -184,12 +184,12 @@ class ActiveTurn:
 
         Raises:
             TurnConflict: The lease was lost.
-            TargetFailed: As `contained`.
+            TargetFailed: As `Contained`.
         """
         turn = self.turn
         token = _current.set(self)
         try:
-            with contained():
+            with Contained():
                 if self._record.span is None and (turn is None or not turn.guarded):
                     return await work
                 async with turn.guard() if turn is not None else nullcontext():
@@ -240,33 +240,38 @@ class ActiveTurn:
                 self._record.finish()
 
 
-@contextmanager
-def contained() -> Generator[None]:
-    """Keep apart what the target does to its own run from what others do to it.
+class Contained:
+    """A context that keeps apart what the target does to its own run from what others do to it.
 
     Raises:
         TargetFailed: The target cancelled itself, or raised what would end the server or answer the caller.
         CancelledError: Somebody else cancelled the run, also where the target swallowed that.
     """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if task is None or task.cancelling() > before:
-            raise
-        # Of a task or scope of the target's own: nobody cancelled this one.
-        raise TargetFailed("The target cancelled its own run.") from error
-    except (SystemExit, GeneratorExit, HTTPException, ClientDisconnect) as error:
-        # None of these may end the server, or answer the caller, in the name of the host.
-        raise TargetFailed(f"The target raised {type(error).__name__}.") from error
-    except BaseExceptionGroup as error:
-        if isinstance(error, Exception):
-            raise
-        raise TargetFailed("The target raised a group with more than exceptions in it.") from error
-    if task is not None and task.cancelling() > before:
-        # The target swallowed the cancellation; whoever asked for it is gone all the same.
-        raise asyncio.CancelledError
+
+    __slots__ = ("_before", "_task")
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = 0 if self._task is None else self._task.cancelling()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        cancelled = self._task is not None and self._task.cancelling() > self._before
+        match error:
+            case None:
+                if cancelled:
+                    # The target swallowed it; whoever asked for it is gone all the same.
+                    raise asyncio.CancelledError
+            case asyncio.CancelledError():
+                if self._task is not None and not cancelled:
+                    # Of a task or scope of the target's own.
+                    raise TargetFailed("The target cancelled its own run.") from error
+            case SystemExit() | GeneratorExit() | HTTPException() | ClientDisconnect():
+                # None of these may end the server, or answer the caller, in the name of the host.
+                raise TargetFailed(f"The target raised {type(error).__name__}.") from error
+            case BaseExceptionGroup() if not isinstance(error, Exception):
+                raise TargetFailed("The target raised a group with more than exceptions in it.") from error
+            case _:
+                return
 
 
 def turn_id(key: str, request: ChannelRequest) -> str | None:

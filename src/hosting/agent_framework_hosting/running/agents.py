@@ -167,7 +167,9 @@ def has_content(session: AgentSession) -> bool:
 
     The framework leaves an empty dictionary behind for each of an agent's context providers.
     """
-    return session.service_session_id is not None or any(value != {} for value in session.state.values())
+    if session.service_session_id is not None:
+        return True
+    return bool(session.state) and any(value != {} for value in session.state.values())
 
 
 async def close_stream(stream: object) -> None:

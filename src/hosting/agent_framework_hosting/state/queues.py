@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 
 class LocalQueues:
-    """One first-come lock for each name that is in use; unused ones take no memory."""
+    """A first-come queue for each name that is in use; unused ones take no memory. Use it on one event loop."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, _Counted] = {}
+        # Those who wait, by the names that somebody holds.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     def __contains__(self, name: object) -> bool:
-        """Whether somebody holds it or waits for it."""
-        return name in self._locks
+        """Whether somebody holds it."""
+        return name in self._waiting
 
     async def enter(self, name: str, timeout: float) -> Callable[[], None]:
         """Wait for one's turn and give the function that ends it.
@@ -22,35 +25,26 @@ class LocalQueues:
         Raises:
             TimeoutError: It took longer than `timeout` seconds.
         """
-        counted = self._locks.get(name)
-        if counted is None:
-            counted = self._locks[name] = _Counted()
-        counted.users += 1
-        try:
-            if counted.users > 1:  # Also when the lock is free at the moment: whoever waited first gets it.
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            self._waiting[name] = deque()
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            waiting.append(turn)
+            try:
                 async with asyncio.timeout(timeout):
-                    await counted.lock.acquire()
-            else:
-                await counted.lock.acquire()
-        except BaseException:
-            self._leave(name, counted)
-            raise
+                    await turn
+            except BaseException:
+                if turn.done() and not turn.cancelled():  # It came all the same: the next one's now.
+                    self._leave(name)
+                raise
+        return partial(self._leave, name)
 
-        def leave() -> None:
-            counted.lock.release()
-            self._leave(name, counted)
-
-        return leave
-
-    def _leave(self, name: str, counted: _Counted) -> None:
-        counted.users -= 1
-        if counted.users == 0:
-            del self._locks[name]
-
-
-class _Counted:
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
+    def _leave(self, name: str) -> None:
+        waiting = self._waiting[name]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():  # Who has given up is still in line.
+                turn.set_result(None)
+                return
+        del self._waiting[name]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..errors import InvalidRequest, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One conversation, as its last saved turn left it."""
 
     session: str
@@ -68,11 +68,11 @@ class TransientConversations:
                 record = Record(key)
             else:
                 self._records.move_to_end(key)
+                if not to_reset:
+                    if turn_id is not None and turn_id in record.log:
+                        raise TurnRepeated.of_request()
+                    admit_size(record.size, self._limits.session_bytes)
             turn = TransientTurn(self, key, record, turn_id, leave)
-            if not to_reset:
-                if turn_id is not None and turn_id in record.log:
-                    raise TurnRepeated.of_request()
-                admit_size(record.size, self._limits.session_bytes)
             if parent is not None:
                 turn.snapshot, turn.checkpoint = await self.peek(parent, load)
                 turn.stored_key = parent
