@@ -7,6 +7,7 @@ as keyword-only parameters with defaults: what was written against the tables go
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
@@ -79,6 +80,15 @@ ATTRIBUTES = {
     "HostedStream": ["session"],
 }
 ERRORS = ["ConfigurationError", "SessionTooLarge", "StateDamaged", "StateUnavailable", "TurnBusy", "TurnConflict"]
+MODULES = {
+    "auth": ["Auth", "AuthenticationFailed", "Authenticator", "Unauthenticated"],
+    "body": ["BodyTooLarge", "InvalidBody", "Json", "UnsupportedBody", "decode_json", "read_body", "read_json"],
+    "exchange": ["Exchange"],
+    "jsonable": ["NotJson", "jsonable", "plain"],
+    "lifespan": ["Lifespan", "LifespanFailed"],
+    "problems": ["STOP_RETRIES", "Problem", "problem_of"],
+    "sse": ["EventStream", "encode_event"],
+}
 ALIASES = ["Auth", "ChannelResponseHook", "ChannelRunHook", "ChannelStreamUpdateHook", "StateStore", "Target"]
 
 
@@ -230,6 +240,13 @@ def test_the_headers_of_foundry_have_their_names() -> None:
 def test_every_error_is_a_hosting_error(name: str) -> None:
     assert issubclass(getattr(package, name), package.HostingError)
     assert issubclass(package.HostingError, Exception)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_authors_of_channels_may_import_stays(name: str) -> None:
+    module = importlib.import_module(f"agent_framework_hosting.{name}")
+    assert module.__all__ == MODULES[name]
+    assert all(hasattr(module, public) for public in MODULES[name])
 
 
 def test_everything_promised_is_exported_and_all_that_is_exported_is_there() -> None:
