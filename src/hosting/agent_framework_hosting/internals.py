@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Container, Mapping
 
     from agent_framework import (
         CheckpointStorage,
@@ -71,11 +71,11 @@ def shared_state(checkpoint: WorkflowCheckpoint) -> Mapping[str, object]:
     return {name: value for name, value in checkpoint.state.items() if name not in own}
 
 
-def has_codec(kind: type[object]) -> bool:
-    """Whether values of a type are restored from a stored session as what they were."""
+def types_with_codec() -> Container[type[object]]:
+    """Give the types whose values are restored from a stored session as what they were."""
     from agent_framework._sessions import _STATE_CLASS_REGISTRY  # pyright: ignore[reportPrivateUsage]
 
-    return kind in _STATE_CLASS_REGISTRY
+    return _STATE_CLASS_REGISTRY
 
 
 def is_taken(type_id: object) -> bool:

@@ -19,7 +19,7 @@ from .queues import LocalQueues
 from .renewal import RenewalThread
 from .sizes import admit_size
 from .store import UNCHANGED, Lost, StateStore, Version
-from .turn import Turn, load_checkpoint, load_snapshot, logger
+from .turn import Turn, load_content, logger
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
@@ -162,16 +162,13 @@ class StoredConversations:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
         self._admit_size(head)
         try:
-            return await self._content(head, load)
+            return await load_content(self.store, head, load)
         except StateDamaged:
             # Its large snapshot may have been replaced between the two reads.
             again, now = await self._read(key, path)
             if again is None or now == version:
                 raise
-            return await self._content(again, load)
-
-    async def _content(self, head: Head, load: LoadCheckpoint | None) -> tuple[bytes | None, WorkflowCheckpoint | None]:
-        return await load_snapshot(self.store, head.snapshot), await load_checkpoint(head, load)
+            return await load_content(self.store, again, load)
 
     async def reset(self, key: str) -> None:
         turn = await self.begin(key, to_reset=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import msgspec
 from agent_framework import AgentSession
 
 from ..errors import ConfigurationError, StateDamaged
-from ..internals import has_codec, is_taken
+from ..internals import is_taken, types_with_codec
 from .head import FORMAT, check_format
 
 MAX_DEPTH = 200
@@ -34,7 +34,7 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
         ConfigurationError: A value has no JSON form; the message names its place and type.
     """
     # Before the framework makes dictionaries of everything, and text of their keys.
-    if bad := _find_unstorable(session.state, "session.state", has_codec):
+    if bad := _find_unstorable(session.state, "session.state", types_with_codec()):
         raise _refused(*bad)
     document = {"format": FORMAT, "key": key, "session": session.to_dict(), "pending": list(pending)}
     try:
@@ -42,8 +42,7 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
         marshal.dumps(document)
         text = _encoder.encode(document)
     except (TypeError, ValueError) as error:
-        bad = _find_unstorable(document["session"], "session", _has_no_codec)
-        bad = bad or _find_unstorable(document["pending"], "pending", _has_no_codec)
+        bad = _find_unstorable(document["session"], "session") or _find_unstorable(document["pending"], "pending")
         raise _refused(*(bad or ("session", str(error)))) from None
     try:
         return text.encode()
@@ -94,14 +93,14 @@ _decoder = msgspec.json.Decoder()
 
 
 def _find_unstorable(
-    value: object, path: str, has_codec: Callable[[type[object]], bool], depth: int = 0
+    value: object, path: str, codecs: Container[type[object]] = (), depth: int = 0
 ) -> tuple[str, str] | None:
     """Find the first value that would not come back as it is: its path and what is wrong with it.
 
     A tuple comes back as a list, and any dictionary as a plain one: they are let pass.
     """
     kind = type(value)
-    if kind is str or kind is int or value is None or kind is bool or has_codec(kind):
+    if kind is str or kind is int or value is None or kind is bool or kind in codecs:
         return None
     if kind is float:
         return None if math.isfinite(cast("float", value)) else (path, f"the number {value!r}")
@@ -113,22 +112,17 @@ def _find_unstorable(
         for key, item in items.items():
             if type(key) is not str:
                 return f"{path}.{key!r}", f"a key of type {type(key).__name__}"
-            if bad := _find_unstorable(item, f"{path}.{key}", has_codec, depth):
+            if bad := _find_unstorable(item, f"{path}.{key}", codecs, depth):
                 return bad
         if "type" in items and is_taken(items["type"]) and not _is_restorable(items):
             return path, f"a dictionary whose 'type' is {items['type']!r}, but which is none of that type"
         return None
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[object]", value)):
-            if bad := _find_unstorable(item, f"{path}[{index}]", has_codec, depth):
+            if bad := _find_unstorable(item, f"{path}[{index}]", codecs, depth):
                 return bad
         return None
     return path, f"type {kind.__name__}"
-
-
-def _has_no_codec(kind: type[object]) -> bool:
-    """Stands in for `has_codec` where the framework has encoded what it can."""
-    return False
 
 
 def _is_restorable(value: object) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -64,16 +64,6 @@ async def shielded(work: Awaitable[T]) -> T:
     return task.result()
 
 
-async def abandoned(*works: asyncio.Future[Any]) -> None:
-    """Stop what is still under way; what is raised there has nobody left to hear it."""
-    for work in works:
-        work.cancel()
-    await asyncio.wait(works)
-    for work in works:
-        if not work.cancelled():
-            work.exception()
-
-
 async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged_too: bool = False) -> bytes | None:
     """Read a session as JSON, from the head or from its own document.
 
@@ -97,9 +87,26 @@ async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged
     return found[0]
 
 
-async def load_checkpoint(head: Head | None, load: LoadCheckpoint | None) -> WorkflowCheckpoint | None:
-    """Read the checkpoint that a head names, if it names one and there is something to read it with."""
-    return None if head is None or head.checkpoint is None or load is None else await load(head.checkpoint)
+async def load_content(
+    store: StateStore, head: Head | None, load: LoadCheckpoint | None, *, damaged_too: bool = False
+) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    """Read the session and the checkpoint that a head names, at the same time; without `load` no checkpoint is read.
+
+    Raises:
+        StateDamaged: One of them cannot be read; with `damaged_too` that is no obstacle for the session.
+    """
+    if head is None:
+        return None, None
+    if head.checkpoint is None or load is None:
+        return await load_snapshot(store, head.snapshot, damaged_too=damaged_too), None
+    snapshot, checkpoint = await asyncio.gather(
+        load_snapshot(store, head.snapshot, damaged_too=damaged_too), load(head.checkpoint), return_exceptions=True
+    )
+    if isinstance(snapshot, BaseException):
+        raise snapshot
+    if isinstance(checkpoint, BaseException):
+        raise checkpoint
+    return snapshot, checkpoint
 
 
 class Turn:
@@ -170,16 +177,15 @@ class Turn:
             else found.next(epoch=self.epoch, lease=lease)
         )
         began = clock.now()
-        snapshot = asyncio.ensure_future(
-            load_snapshot(self.store, found.snapshot if found else None, damaged_too=damaged_too)
-        )
-        checkpoint = asyncio.ensure_future(load_checkpoint(found, load))
+        reading = asyncio.ensure_future(load_content(self.store, found, load, damaged_too=damaged_too))
         try:
             await shielded(self._write_lease(head, clock, began, thread))
-            self.snapshot = await snapshot
-            self.checkpoint = await checkpoint
+            self.snapshot, self.checkpoint = await reading
         finally:
-            await abandoned(snapshot, checkpoint)
+            reading.cancel()
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()
 
     async def _write_lease(self, head: Head, clock: Clock, began: Instant, thread: RenewalThread) -> None:
         assert head.lease is not None
