@@ -42,6 +42,8 @@ from tests.support.targets import (
 register_checkpoint_type(Question)
 
 SHORT = HostLimits(lease=timedelta(milliseconds=100), turn_timeout=timedelta(milliseconds=2200))
+LEASED = HostLimits(lease=timedelta(seconds=1), turn_timeout=timedelta(milliseconds=3200))
+"""Short as well, but with a lease that a busy machine can renew."""
 
 
 def shared_executor() -> Callable[[], Workflow]:
@@ -270,6 +272,31 @@ async def test_waiting_for_a_shared_workflow_ends(target: Any) -> None:
         with pytest.raises(TurnBusy, match="factory"):
             await done.pop()
         turns[:] = [turn for turn in turns if not turn.done()]
+
+
+@pytest.mark.parametrize("target", ["workflow"], indirect=True)
+async def test_a_conversation_and_a_shared_workflow_are_waited_for_within_one_time_out(
+    target: Any, state_dir: Path | None
+) -> None:
+    # Only a limit of seconds is valid: the waiting itself is real.
+    limits = SHORT if state_dir is None else LEASED
+    whole = limits.turn_timeout.total_seconds()
+    clock = asyncio.get_running_loop().time
+    executors = ExecutorsSeen(target)
+    async with serving(executors.target, state_dir=state_dir, limits=limits) as served:
+        holder = asyncio.create_task(say(served, "b", "wait"))
+        await executors.until_waiting()
+        first = asyncio.create_task(say(served, "a", "1"))
+        ended, _ = await asyncio.wait([first], timeout=whole / 5)
+        assert not ended
+        began = clock()
+        with pytest.raises(TurnBusy, match="factory"):  # It got its conversation from the first, which gave up.
+            await say(served, "a", "2")
+        assert clock() - began < whole * 1.5
+        with pytest.raises(TurnBusy, match="factory"):
+            await first
+        executors.all[0].gate.set()
+        await holder
 
 
 async def test_two_hosts_of_one_builder_start_from_its_first_state() -> None:
