@@ -36,7 +36,9 @@ from agent_framework_hosting import (
     ConfigurationError,
     HostedRunResult,
     HostingError,
+    HostLimits,
     InvalidRequest,
+    SessionTooLarge,
     StateDamaged,
     StateUnavailable,
 )
@@ -415,6 +417,62 @@ async def test_checkpoints_go_to_the_given_storage(tmp_path: Path) -> None:
         async with serving(memory_workflow(), state_dir={"sessions": tmp_path}, checkpoint_location=storage) as served:
             assert outputs(await served.ask("a", text))[-1] == f"nothing+{heard} & {heard}"
     assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 2
+
+
+class Sized(Memory):
+    """Holds as many bytes as it was told last."""
+
+    async def work(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
+        self.heard = ["x" * int(text)]
+
+
+class SizedChat(ChatMemory):
+    """The same in an agent's workflow."""
+
+    async def work(self, messages: list[Message], ctx: WorkflowContext[Never, str]) -> None:
+        self.heard = ["x" * int(messages[-1].text)]
+
+
+SIZED: dict[str, Callable[[], Any]] = {
+    "workflow": lambda: memory_workflow(Sized()),
+    "factory": lambda: lambda: memory_workflow(Sized()),
+    "workflow agent": lambda: chat_workflow(SizedChat()).as_agent("chat"),
+}
+BOUNDED = HostLimits(session_bytes=100_000)
+
+
+@pytest.mark.parametrize("kind", SIZED)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_conversation_whose_checkpoint_has_grown_too_large_is_refused_until_it_is_reset(
+    kind: str, stream: bool, state_dir: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(SIZED[kind](), state_dir=state_dir, limits=BOUNDED) as served:
+        await served.finish("a", "70000", stream=stream)
+        await served.finish("a", "90000", stream=stream)
+        assert "of 100000 bytes" not in caplog.text
+        await served.finish("a", "110000", stream=stream)
+        assert caplog.text.count("of 100000 bytes") == 1
+        for request in ({}, {"session": ChannelSession("child", parent="a")}):
+            with pytest.raises(SessionTooLarge, match="session_bytes is 100000") as refused:
+                await served.finish("a", "1", stream=stream, **request)
+            assert not refused.value.started
+        await served.finish("b", "1", stream=stream)
+        await served.host.reset_session("a")
+        await served.finish("a", "1", stream=stream)
+    assert caplog.text.count("of 100000 bytes") == 1
+
+
+@pytest.mark.parametrize("kind", SIZED)
+async def test_the_size_of_what_is_in_a_given_storage_does_not_count(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    for state_dir in (None, {"sessions": tmp_path}):
+        how: dict[str, Any] = {"state_dir": state_dir, "checkpoint_location": storage, "limits": BOUNDED}
+        async with serving(SIZED[kind](), **how) as served:
+            for _ in range(2):
+                await served.ask("a", "200000")
+    assert "of 100000 bytes" not in caplog.text
 
 
 class FailingStorage(InMemoryCheckpointStorage):
