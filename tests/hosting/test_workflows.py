@@ -15,6 +15,7 @@ import pytest
 from agent_framework import (
     Agent,
     AgentExecutor,
+    AgentResponse,
     Content,
     Executor,
     InMemoryCheckpointStorage,
@@ -61,6 +62,11 @@ register_checkpoint_type(Question)
 def outputs(hosted: HostedRunResult[Any]) -> list[Any]:
     assert isinstance(hosted.result, WorkflowRunResult)
     return hosted.result.get_outputs()
+
+
+def text_of(result: Any) -> str:
+    """What a workflow, or an agent of one, has answered."""
+    return result.text if isinstance(result, AgentResponse) else result.get_outputs()[-1]
 
 
 class Echo(Executor):
@@ -273,17 +279,39 @@ async def test_a_workflow_agent_that_waits_takes_nothing_but_answers(state_dir: 
         assert (await served.answer("a", {pending.id: True})).result.text == "ask? yes, after ask"
 
 
+@dataclass
+class Saves:
+    """How many more go well."""
+
+    left: int
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("cannot be saved")
+
+
 class Broken(Memory):
     """Fails to save from a given time on."""
 
-    def __init__(self, good: int) -> None:
+    def __init__(self, saves: Saves) -> None:
         super().__init__()
-        self.good = good
+        self.saves = saves
 
     async def on_checkpoint_save(self) -> dict[str, Any]:
-        self.good -= 1
-        if self.good < 0:
-            raise ValueError("cannot be saved")
+        self.saves.take()
+        return await super().on_checkpoint_save()
+
+
+class BrokenChat(ChatMemory):
+    """The same in an agent's workflow."""
+
+    def __init__(self, saves: Saves) -> None:
+        super().__init__()
+        self.saves = saves
+
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        self.saves.take()
         return await super().on_checkpoint_save()
 
 
@@ -298,12 +326,38 @@ class Unsavable(ChatMemory):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_state_that_cannot_be_saved_fails_the_turn(good: int, stream: bool, state_dir: Path | None) -> None:
     """The first save is asked for at start-up, the next by the restore, then for the input and for the result."""
-    executor = Broken(good)
-    async with serving(memory_workflow(executor), state_dir=state_dir) as served:
+    saves = Saves(good)
+    async with serving(memory_workflow(Broken(saves)), state_dir=state_dir) as served:
         with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
             await served.finish("a", "x", stream=stream)
-        executor.good = 100
+        saves.left = 100
         assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+y & y"]
+
+
+BROKEN: dict[str, Callable[[Saves], Any]] = {
+    "workflow": lambda saves: memory_workflow(Broken(saves)),
+    "factory": lambda saves: lambda: memory_workflow(Broken(saves)),
+    "workflow agent": lambda saves: chat_workflow(BrokenChat(saves)).as_agent("chat"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("good", [0, 1, 2])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_question_whose_answer_could_not_be_saved_is_still_open(
+    kind: str, good: int, stream: bool, state_dir: Path | None
+) -> None:
+    """Saves are asked for by the restore, then for the answer and for the result."""
+    saves = Saves(100)
+    async with serving(BROKEN[kind](saves), state_dir=state_dir) as served:
+        (pending,) = (await served.ask("a", "ask")).pending
+        saves.left = good
+        with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
+            await served.finish("a", responses={pending.id: True}, stream=stream)
+        saves.left = 100
+        answered = await served.answer("a", {pending.id: False})
+        assert text_of(answered.result) in ("ask? no, after nothing+ask", "ask? no, after ask")
+        assert not answered.pending
 
 
 async def test_a_workflow_agent_whose_state_cannot_be_saved_fails_the_turn(state_dir: Path | None) -> None:
