@@ -377,7 +377,7 @@ class Hoarder(Memory):
 
 async def test_an_unregistered_type_fails_the_turn_that_made_it(tmp_path: Path) -> None:
     async with serving(memory_workflow(Hoarder()), state_dir=tmp_path) as served:
-        with pytest.raises(ConfigurationError, match="register_checkpoint_type"):
+        with pytest.raises(ConfigurationError, match=f"type {__name__}:Unregistered in .*register_checkpoint_type"):
             await served.ask("a", "x")
 
 
