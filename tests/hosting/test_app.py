@@ -244,6 +244,17 @@ def test_the_app_and_the_contributions_are_made_once() -> None:
     assert made == ["probe"]
 
 
+def test_state_in_memory_is_warned_of_where_others_can_reach_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host_of(ProbeChannel(), state_dir=tmp_path).check_exposure("the moon")
+    assert not caplog.records
+    host_of(ProbeChannel()).check_exposure("the moon")
+    (warning,) = caplog.records
+    assert warning.levelno == logging.WARNING
+    assert re.search(r"kept in memory: on the moon .* state_dir", warning.getMessage())
+
+
 def step(events: list[str], name: str, failure: Exception | None = None) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         events.append(name)

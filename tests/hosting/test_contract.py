@@ -70,7 +70,7 @@ FUNCTIONS = {
 }
 OUTER = {
     InvocationsChannel: "path='/invocations', *, run_hook=None, response_hook=None, stream_update_hook=None, "
-    "auth=None, allow_anonymous=False",
+    "auth=None, allow_anonymous=False, keep_alive=15.0",
     LambdaHandler: "host",
     HostFunctionApp: "host",
 }

@@ -30,6 +30,11 @@ def test_keys_are_joined_parts(parts: tuple[str | None, ...], key: str) -> None:
     assert isolation_key(*parts) == key
 
 
+def test_a_key_has_parts() -> None:
+    with pytest.raises(TypeError, match="at least one part"):
+        isolation_key()
+
+
 @given(PARTS, PARTS)
 def test_different_parts_give_different_keys(one: list[str | None], other: list[str | None]) -> None:
     assert (isolation_key(*one) == isolation_key(*other)) is (one == other)

@@ -63,13 +63,15 @@ def test_names_and_ids_are_one_line(value: str) -> None:
         encode_event("x", id=value)
 
 
+def refuse(error: Exception) -> Response:
+    return PlainTextResponse(f"refused: {error}", 418)
+
+
+def report(error: Exception) -> bytes:
+    return encode_event(str(error), event="error")
+
+
 def stream(frames: AsyncGenerator[bytes, None], **how: Any) -> EventStream:
-    def refuse(error: Exception) -> Response:
-        return PlainTextResponse(f"refused: {error}", 418)
-
-    def report(error: Exception) -> bytes:
-        return encode_event(str(error), event="error")
-
     return EventStream(frames, refuse=refuse, report=report, **{"interval": 60.0, **how})
 
 
@@ -167,6 +169,39 @@ async def test_comments_keep_a_silent_stream_alive_also_before_its_first_frame()
         reply = await connection.end()
     assert parse_events(reply.body) == [Event("after")]
     assert source.ended == "complete"
+
+
+class StillLoop(asyncio.SelectorEventLoop):
+    """A loop whose time stands still until it is moved."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def move(self, seconds: float) -> None:
+        """Let time go by, and what it wakes run."""
+        self.now += seconds
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+def test_by_default_a_comment_breaks_a_silence_of_15_seconds() -> None:
+    loop = StillLoop()
+
+    async def silent() -> None:
+        source = Source(b"data: 1\n\n")
+        async with Connection(EventStream(source.frames(), refuse=refuse, report=report)) as connection:
+            await loop.move(0)
+            assert connection.body == b"data: 1\n\n"
+            for told in (b"", b": keep-alive\n\n"):
+                await loop.move(14)
+                assert connection.body == b"data: 1\n\n" + told
+                await loop.move(1)
+            assert connection.body == b"data: 1\n\n" + b": keep-alive\n\n" * 2
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(silent())
 
 
 async def test_once_a_comment_is_out_a_failure_is_a_frame() -> None:

@@ -8,17 +8,25 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_framework import AgentSession, Message
 
-from agent_framework_hosting import InvalidRequest
+from agent_framework_hosting import HostLimits, InvalidRequest, StateUnavailable, TurnBusy
 from agent_framework_hosting.keys import conversation_path
+from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.memory import MemoryStore
+from tests.hosting.protocol.diary import Diary, hosted, say
 from tests.support import traced_turns
 from tests.support.channels import serving
+from tests.support.faults import ManualClock
+from tests.support.stores import FaultStore, Gate, away
 from tests.support.targets import ScriptedAgent
+from tests.support.tracing import RememberedSpan, RememberingTracer
 
 LINE = re.compile(r"turn channel=(\S+) key=(\S+) duration_ms=\d+\.\d store_ms=\d+\.\d outcome=(\S+)")
 KEY = "user-4711-secret"
@@ -74,6 +82,89 @@ async def test_a_turn_leaves_one_line_with_a_hashed_key_and_its_outcome(
         ("probe", hashed, "cancelled"),
     ]
     assert KEY not in caplog.text
+
+
+async def test_a_reset_leaves_one_line_too(caplog: pytest.LogCaptureFixture, state_dir: Path | None) -> None:
+    with caplog.at_level(logging.INFO, "agent_framework.hosting.turns"):
+        async with serving(ScriptedAgent(), state_dir=state_dir) as served:
+            await served.host.reset_session(KEY)
+            await served.context.reset_session(KEY)
+    hashed = conversation_path(KEY)[3:15]
+    assert lines(caplog) == [("host", hashed, "reset"), ("probe", hashed, "reset")]
+    assert KEY not in caplog.text
+
+
+async def test_a_reset_inside_its_turn_leaves_no_line_of_its_own(
+    caplog: pytest.LogCaptureFixture, state_dir: Path | None
+) -> None:
+    async def reset(messages: list[Message], session: AgentSession | None) -> str:
+        for key in (KEY, "another"):
+            await served.host.reset_session(key)
+        return "done"
+
+    with caplog.at_level(logging.INFO, "agent_framework.hosting.turns"):
+        async with serving(ScriptedAgent(reset), state_dir=state_dir) as served:
+            await served.ask(KEY, "x")
+    assert lines(caplog) == [
+        ("host", conversation_path("another")[3:15], "reset"),
+        ("probe", conversation_path(KEY)[3:15], "saved"),
+    ]
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[FaultStore]:
+    """A store where another instance holds the conversation, for longer than anybody waits."""
+    store = FaultStore(MemoryStore())
+    conversations = StoredConversations(store, HostLimits(lease=timedelta(hours=1), turn_timeout=timedelta(hours=2)))
+    await conversations.begin(KEY)
+    yield store
+    await conversations.close()
+
+
+async def test_a_reset_that_fails_leaves_a_line_and_a_span_that_say_why(
+    caplog: pytest.LogCaptureFixture, held: FaultStore
+) -> None:
+    clock, gate = ManualClock(), Gate()
+    spans: list[RememberedSpan] = []
+    with caplog.at_level(logging.INFO, "agent_framework.hosting.turns"):
+        async with hosted(held, Diary(), tracer=RememberingTracer(spans), clock=clock, sleep=clock.sleep) as context:
+            with pytest.raises(TurnBusy):
+                await context.reset_session(KEY)
+            held.plan(away, kind="get")
+            with pytest.raises(StateUnavailable):
+                await context.reset_session(KEY)
+            held.plan(gate.before, kind="get")
+            reset = asyncio.create_task(context.reset_session(KEY))
+            await gate.reached()
+            reset.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reset
+            gate.open()
+    outcomes = ["TurnBusy", "StateUnavailable", "cancelled"]
+    assert lines(caplog) == [("test", conversation_path(KEY)[3:15], outcome) for outcome in outcomes]
+    assert [span.attributes["hosting.outcome"] for span in spans if span.name == "hosting.turn"] == outcomes
+    assert [span.ended for span in spans] == [1] * len(spans)
+
+
+async def test_a_reset_is_a_span_with_what_is_done_to_the_state_below_it() -> None:
+    spans: list[RememberedSpan] = []
+    async with hosted(MemoryStore(), Diary(), tracer=RememberingTracer(spans)) as context:
+        await context.reset_session(KEY)
+    above, below = spans
+    assert (above.name, below.name, below.parent) == ("hosting.turn", "hosting.state.reset", above.context)
+    hashed = conversation_path(KEY)[3:15]
+    assert above.attributes == {"hosting.channel": "test", "hosting.key": hashed, "hosting.outcome": "reset"}
+    assert [span.ended for span in spans] == [1, 1]
+
+
+async def test_a_reset_inside_its_turn_is_no_span_of_its_own() -> None:
+    async def between(word: str) -> None:
+        await context.reset_session(KEY)
+
+    spans: list[RememberedSpan] = []
+    async with hosted(MemoryStore(), Diary(between), tracer=RememberingTracer(spans)) as context:
+        await say(context, KEY, "word")
+    assert [span.name for span in spans] == ["hosting.turn", "hosting.state.begin", "hosting.state.commit"]
 
 
 @pytest.fixture(scope="module")

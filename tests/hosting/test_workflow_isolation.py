@@ -17,6 +17,7 @@ from agent_framework import (
     AgentResponse,
     Executor,
     Workflow,
+    WorkflowAgent,
     WorkflowBuilder,
     WorkflowContext,
     WorkflowExecutor,
@@ -27,6 +28,7 @@ from agent_framework import (
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, HostLimits, TurnBusy
 from tests.support.channels import PATIENCE, ProbeChannel, Served, serving, started, until
 from tests.support.targets import (
+    Busy,
     ChatMemory,
     ForgetfulMemory,
     Memory,
@@ -40,6 +42,8 @@ from tests.support.targets import (
 register_checkpoint_type(Question)
 
 SHORT = HostLimits(lease=timedelta(milliseconds=100), turn_timeout=timedelta(milliseconds=2200))
+LEASED = HostLimits(lease=timedelta(seconds=1), turn_timeout=timedelta(milliseconds=3200))
+"""Short as well, but with a lease that a busy machine can renew."""
 
 
 def shared_executor() -> Callable[[], Workflow]:
@@ -65,9 +69,17 @@ TARGETS: dict[str, Callable[[], Any]] = {
 }
 
 
+AGENTS: dict[str, Callable[[], Any]] = {
+    "workflow agent": lambda: chat_workflow().as_agent("chat"),
+    "factory of a workflow agent": lambda: lambda: chat_workflow().as_agent("chat"),
+}
+STREAMED = pytest.mark.parametrize("streamed", ["", "abcd", "bd"], ids=["once", "stream", "mixed"])
+"""Which of the conversations a, b, c and d are streamed."""
+
+
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Any:
-    return TARGETS[request.param]()
+    return (TARGETS | AGENTS)[request.param]()
 
 
 def text_of(result: Any) -> str:
@@ -95,13 +107,29 @@ async def test_conversations_do_not_meet(target: Any, state_dir: Path | None, st
                 assert reply == f"so: nothing+{'+'.join(said)} & {'+'.join(said)}"
 
 
-async def test_conversations_at_once_do_not_meet(target: Any, state_dir: Path | None) -> None:
+@STREAMED
+async def test_conversations_at_once_do_not_meet(target: Any, state_dir: Path | None, streamed: str) -> None:
     async with serving(target, state_dir=state_dir) as served:
         for turn in ("1", "2"):
-            replies = await asyncio.gather(*[say(served, key, key + turn, stream=key in "bd") for key in "abcd"])
+            replies = await asyncio.gather(*[say(served, key, key + turn, stream=key in streamed) for key in "abcd"])
             for key, reply in zip("abcd", replies, strict=True):
                 said = "+".join(f"{key}{number}" for number in range(1, int(turn) + 1))
                 assert reply == f"so: nothing+{said} & {said}"
+
+
+@STREAMED
+@pytest.mark.parametrize("target", AGENTS, indirect=True)
+async def test_conversations_of_a_workflow_agent_at_once_do_not_meet(
+    target: Any, state_dir: Path | None, streamed: str
+) -> None:
+    executors = ExecutorsSeen(target)
+    async with serving(executors.target, state_dir=state_dir) as served:
+        for turn in ("1", "2"):
+            replies = await asyncio.gather(*[say(served, key, key + turn, stream=key in streamed) for key in "abcd"])
+            for key, reply in zip("abcd", replies, strict=True):
+                said = "+".join(f"{key}{number}" for number in range(1, int(turn) + 1))
+                assert reply == f"{said} & {said}"
+        assert [executor.most_running for executor in executors.all] == [1]
 
 
 async def test_turns_outside_a_conversation_know_nothing(target: Any) -> None:
@@ -178,27 +206,31 @@ class ExecutorsSeen:
     """Wraps a target so that the executors of every workflow it gives are known."""
 
     def __init__(self, target: Any) -> None:
-        self.all: list[Memory] = []
+        self.all: list[Busy] = []
         if callable(target):
             self.target: Any = lambda: self.note(target())
         else:
             self.target = self.note(target)
 
-    def note(self, made: Any) -> Workflow:
-        workflow = made if isinstance(made, Workflow) else made.build()
+    def note(self, made: Any) -> Any:
+        if isinstance(made, WorkflowBuilder):
+            made = made.build()
+        workflow = made.workflow if isinstance(made, WorkflowAgent) else made
         for executor in workflow.executors.values():
-            assert isinstance(executor, Memory)
+            assert isinstance(executor, Busy)
             if executor not in self.all:
                 self.all.append(executor)
-        return workflow
+        return made
 
     async def until_waiting(self, count: int = 1) -> None:
         await until(lambda: sum(executor.waiting.is_set() for executor in self.all) >= count)
 
 
 @asynccontextmanager
-async def two_waiting(served: Served, executors: ExecutorsSeen) -> AsyncIterator[list[asyncio.Task[str]]]:
-    turns = [asyncio.create_task(say(served, key, f"wait {key}")) for key in "ab"]
+async def two_waiting(
+    served: Served, executors: ExecutorsSeen, streamed: str = ""
+) -> AsyncIterator[list[asyncio.Task[str]]]:
+    turns = [asyncio.create_task(say(served, key, f"wait {key}", stream=key in streamed)) for key in "ab"]
     try:
         yield turns
     finally:
@@ -207,11 +239,12 @@ async def two_waiting(served: Served, executors: ExecutorsSeen) -> AsyncIterator
         await asyncio.gather(*turns)
 
 
-@pytest.mark.parametrize("target", ["workflow", "builder", "factory with one executor"], indirect=True)
-async def test_turns_on_shared_executors_run_one_at_a_time(target: Any) -> None:
+@STREAMED
+@pytest.mark.parametrize("target", ["workflow", "builder", "factory with one executor", *AGENTS], indirect=True)
+async def test_turns_on_shared_executors_run_one_at_a_time(target: Any, streamed: str) -> None:
     executors = ExecutorsSeen(target)
     async with serving(executors.target) as served:
-        async with two_waiting(served, executors):
+        async with two_waiting(served, executors, streamed):
             await executors.until_waiting()
         assert [executor.most_running for executor in executors.all] == [1]
 
@@ -230,7 +263,7 @@ async def test_a_pool_runs_side_by_side_what_it_does_not_share() -> None:
         assert sum(executor.running for executor in executors.all) == 2
 
 
-@pytest.mark.parametrize("target", ["workflow", "factory with one executor"], indirect=True)
+@pytest.mark.parametrize("target", ["workflow", "factory with one executor", "workflow agent"], indirect=True)
 async def test_waiting_for_a_shared_workflow_ends(target: Any) -> None:
     executors = ExecutorsSeen(target)
     async with serving(executors.target, limits=SHORT) as served, two_waiting(served, executors) as turns:
@@ -239,6 +272,31 @@ async def test_waiting_for_a_shared_workflow_ends(target: Any) -> None:
         with pytest.raises(TurnBusy, match="factory"):
             await done.pop()
         turns[:] = [turn for turn in turns if not turn.done()]
+
+
+@pytest.mark.parametrize("target", ["workflow"], indirect=True)
+async def test_a_conversation_and_a_shared_workflow_are_waited_for_within_one_time_out(
+    target: Any, state_dir: Path | None
+) -> None:
+    # Only a limit of seconds is valid: the waiting itself is real.
+    limits = SHORT if state_dir is None else LEASED
+    whole = limits.turn_timeout.total_seconds()
+    clock = asyncio.get_running_loop().time
+    executors = ExecutorsSeen(target)
+    async with serving(executors.target, state_dir=state_dir, limits=limits) as served:
+        holder = asyncio.create_task(say(served, "b", "wait"))
+        await executors.until_waiting()
+        first = asyncio.create_task(say(served, "a", "1"))
+        ended, _ = await asyncio.wait([first], timeout=whole / 5)
+        assert not ended
+        began = clock()
+        with pytest.raises(TurnBusy, match="factory"):  # It got its conversation from the first, which gave up.
+            await say(served, "a", "2")
+        assert clock() - began < whole * 1.5
+        with pytest.raises(TurnBusy, match="factory"):
+            await first
+        executors.all[0].gate.set()
+        await holder
 
 
 async def test_two_hosts_of_one_builder_start_from_its_first_state() -> None:

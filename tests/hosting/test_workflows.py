@@ -15,6 +15,7 @@ import pytest
 from agent_framework import (
     Agent,
     AgentExecutor,
+    AgentResponse,
     Content,
     Executor,
     InMemoryCheckpointStorage,
@@ -36,7 +37,9 @@ from agent_framework_hosting import (
     ConfigurationError,
     HostedRunResult,
     HostingError,
+    HostLimits,
     InvalidRequest,
+    SessionTooLarge,
     StateDamaged,
     StateUnavailable,
 )
@@ -59,6 +62,11 @@ register_checkpoint_type(Question)
 def outputs(hosted: HostedRunResult[Any]) -> list[Any]:
     assert isinstance(hosted.result, WorkflowRunResult)
     return hosted.result.get_outputs()
+
+
+def text_of(result: Any) -> str:
+    """What a workflow, or an agent of one, has answered."""
+    return result.text if isinstance(result, AgentResponse) else result.get_outputs()[-1]
 
 
 class Echo(Executor):
@@ -271,17 +279,39 @@ async def test_a_workflow_agent_that_waits_takes_nothing_but_answers(state_dir: 
         assert (await served.answer("a", {pending.id: True})).result.text == "ask? yes, after ask"
 
 
+@dataclass
+class Saves:
+    """How many more go well."""
+
+    left: int
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("cannot be saved")
+
+
 class Broken(Memory):
     """Fails to save from a given time on."""
 
-    def __init__(self, good: int) -> None:
+    def __init__(self, saves: Saves) -> None:
         super().__init__()
-        self.good = good
+        self.saves = saves
 
     async def on_checkpoint_save(self) -> dict[str, Any]:
-        self.good -= 1
-        if self.good < 0:
-            raise ValueError("cannot be saved")
+        self.saves.take()
+        return await super().on_checkpoint_save()
+
+
+class BrokenChat(ChatMemory):
+    """The same in an agent's workflow."""
+
+    def __init__(self, saves: Saves) -> None:
+        super().__init__()
+        self.saves = saves
+
+    async def on_checkpoint_save(self) -> dict[str, Any]:
+        self.saves.take()
         return await super().on_checkpoint_save()
 
 
@@ -296,12 +326,38 @@ class Unsavable(ChatMemory):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_state_that_cannot_be_saved_fails_the_turn(good: int, stream: bool, state_dir: Path | None) -> None:
     """The first save is asked for at start-up, the next by the restore, then for the input and for the result."""
-    executor = Broken(good)
-    async with serving(memory_workflow(executor), state_dir=state_dir) as served:
+    saves = Saves(good)
+    async with serving(memory_workflow(Broken(saves)), state_dir=state_dir) as served:
         with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
             await served.finish("a", "x", stream=stream)
-        executor.good = 100
+        saves.left = 100
         assert outputs(await served.ask("a", "y")) == ["so: ", "nothing+y & y"]
+
+
+BROKEN: dict[str, Callable[[Saves], Any]] = {
+    "workflow": lambda saves: memory_workflow(Broken(saves)),
+    "factory": lambda saves: lambda: memory_workflow(Broken(saves)),
+    "workflow agent": lambda saves: chat_workflow(BrokenChat(saves)).as_agent("chat"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("good", [0, 1, 2])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_question_whose_answer_could_not_be_saved_is_still_open(
+    kind: str, good: int, stream: bool, state_dir: Path | None
+) -> None:
+    """Saves are asked for by the restore, then for the answer and for the result."""
+    saves = Saves(100)
+    async with serving(BROKEN[kind](saves), state_dir=state_dir) as served:
+        (pending,) = (await served.ask("a", "ask")).pending
+        saves.left = good
+        with pytest.raises(ConfigurationError, match="on_checkpoint_save"):
+            await served.finish("a", responses={pending.id: True}, stream=stream)
+        saves.left = 100
+        answered = await served.answer("a", {pending.id: False})
+        assert text_of(answered.result) in ("ask? no, after nothing+ask", "ask? no, after ask")
+        assert not answered.pending
 
 
 async def test_a_workflow_agent_whose_state_cannot_be_saved_fails_the_turn(state_dir: Path | None) -> None:
@@ -321,7 +377,7 @@ class Hoarder(Memory):
 
 async def test_an_unregistered_type_fails_the_turn_that_made_it(tmp_path: Path) -> None:
     async with serving(memory_workflow(Hoarder()), state_dir=tmp_path) as served:
-        with pytest.raises(ConfigurationError, match="register_checkpoint_type"):
+        with pytest.raises(ConfigurationError, match=f"type {__name__}:Unregistered in .*register_checkpoint_type"):
             await served.ask("a", "x")
 
 
@@ -415,6 +471,62 @@ async def test_checkpoints_go_to_the_given_storage(tmp_path: Path) -> None:
         async with serving(memory_workflow(), state_dir={"sessions": tmp_path}, checkpoint_location=storage) as served:
             assert outputs(await served.ask("a", text))[-1] == f"nothing+{heard} & {heard}"
     assert len(await storage.list_checkpoint_ids(workflow_name="memory")) == 2
+
+
+class Sized(Memory):
+    """Holds as many bytes as it was told last."""
+
+    async def work(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
+        self.heard = ["x" * int(text)]
+
+
+class SizedChat(ChatMemory):
+    """The same in an agent's workflow."""
+
+    async def work(self, messages: list[Message], ctx: WorkflowContext[Never, str]) -> None:
+        self.heard = ["x" * int(messages[-1].text)]
+
+
+SIZED: dict[str, Callable[[], Any]] = {
+    "workflow": lambda: memory_workflow(Sized()),
+    "factory": lambda: lambda: memory_workflow(Sized()),
+    "workflow agent": lambda: chat_workflow(SizedChat()).as_agent("chat"),
+}
+BOUNDED = HostLimits(session_bytes=100_000)
+
+
+@pytest.mark.parametrize("kind", SIZED)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_conversation_whose_checkpoint_has_grown_too_large_is_refused_until_it_is_reset(
+    kind: str, stream: bool, state_dir: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(SIZED[kind](), state_dir=state_dir, limits=BOUNDED) as served:
+        await served.finish("a", "70000", stream=stream)
+        await served.finish("a", "90000", stream=stream)
+        assert "of 100000 bytes" not in caplog.text
+        await served.finish("a", "110000", stream=stream)
+        assert caplog.text.count("of 100000 bytes") == 1
+        for request in ({}, {"session": ChannelSession("child", parent="a")}):
+            with pytest.raises(SessionTooLarge, match="session_bytes is 100000") as refused:
+                await served.finish("a", "1", stream=stream, **request)
+            assert not refused.value.started
+        await served.finish("b", "1", stream=stream)
+        await served.host.reset_session("a")
+        await served.finish("a", "1", stream=stream)
+    assert caplog.text.count("of 100000 bytes") == 1
+
+
+@pytest.mark.parametrize("kind", SIZED)
+async def test_the_size_of_what_is_in_a_given_storage_does_not_count(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    for state_dir in (None, {"sessions": tmp_path}):
+        how: dict[str, Any] = {"state_dir": state_dir, "checkpoint_location": storage, "limits": BOUNDED}
+        async with serving(SIZED[kind](), **how) as served:
+            for _ in range(2):
+                await served.ask("a", "200000")
+    assert "of 100000 bytes" not in caplog.text
 
 
 class FailingStorage(InMemoryCheckpointStorage):

@@ -188,12 +188,56 @@ async def test_auth_and_a_run_hook_may_answer_with_an_http_exception(stream: boo
     async with started(agent, auth=auth, allow_anonymous=False, run_hook=run_hook) as app:
         blocked = await invoke(app, "x", stream=stream, **{"x-blocked": "1"})
         assert (blocked.status, blocked.headers["x-why"]) == (451, "law")
+        assert "x-should-retry" not in blocked.headers
         assert blocked.json == {"error": {"code": "http_451", "message": "not in this country"}}
         refused = await invoke(app, "too much", stream=stream)
         assert (refused.status, refused.headers["retry-after"]) == (429, "9")
+        assert "x-should-retry" not in refused.headers
         assert refused.json == {"error": {"code": "http_429", "message": "that is too much"}}
         assert agent.heard == []
         assert (await invoke(app, "x")).json["response"] == "1: x"
+
+
+BLOCKED = {"error": {"code": "http_451", "message": "not in this country"}}
+
+
+def block(*_: Any, **__: Any) -> Any:
+    raise HTTPException(451, "not in this country", {"x-why": "law"})
+
+
+def mute(update: AgentResponseUpdate) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("hooks", "stream"),
+    [
+        ({"response_hook": block}, False),
+        ({"response_hook": block, "stream_update_hook": mute}, True),
+        ({"stream_update_hook": block}, True),
+    ],
+    ids=["response", "response-of-a-stream", "update"],
+)
+async def test_a_hook_that_answers_after_the_run_has_its_own_headers_and_one_that_stops_retries(
+    hooks: dict[str, Any], stream: bool
+) -> None:
+    async with started(ScriptedAgent(), **hooks) as app:
+        reply = await invoke(app, "x", stream=stream)
+    assert (reply.status, reply.json) == (451, BLOCKED)
+    assert (reply.headers["x-why"], reply.headers["x-should-retry"]) == ("law", "false")
+
+
+@pytest.mark.parametrize("hook", ["response_hook", "stream_update_hook"])
+async def test_a_hook_that_answers_when_a_stream_has_begun_is_its_last_event(hook: str) -> None:
+    def block_the_second(given: Any, **_: Any) -> Any:
+        return given if isinstance(given, AgentResponseUpdate) and given.text == "1: " else block()
+
+    hooks: dict[str, Any] = {hook: block_the_second}
+    async with started(ScriptedAgent(), **hooks) as app:
+        reply = await invoke(app, "x", stream=True)
+    *told, last = parse_events(reply.body)
+    assert (reply.status, last.type, msgspec.json.decode(last.data)) == (200, "error", BLOCKED)
+    assert [event.data for event in told] == ["1: ", "x"][: 2 if hook == "response_hook" else 1]
 
 
 class Deaf(ScriptedAgent):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Never, Self
@@ -145,28 +146,45 @@ class Question:
     about: str
 
 
-class Memory(Executor):
+class Busy(Executor):
+    """Counts how often it runs at once. A text that begins with `wait` waits for `gate`, and says so by `waiting`."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self.running = 0
+        self.most_running = 0
+        self.gate = asyncio.Event()
+        self.waiting = asyncio.Event()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            yield
+        finally:
+            self.running -= 1
+
+    async def hold(self, text: str) -> None:
+        if text.startswith("wait"):
+            self.waiting.set()
+            await self.gate.wait()
+
+
+class Memory(Busy):
     """Remembers in an attribute and in shared state; has checkpoint hooks.
 
     `fail…` raises, `wait…` waits for `gate`, `ask…` asks for a yes or no, `loop…` asks again after every answer.
     """
 
     def __init__(self, id: str = "memory") -> None:
-        super().__init__(id=id)
+        super().__init__(id)
         self.heard: list[str] = ["nothing"]
-        self.running = 0
-        self.most_running = 0
-        self.gate = asyncio.Event()
-        self.waiting = asyncio.Event()
 
     @handler
     async def hear(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
+        with self.counted():
             await self.work(text, ctx)
-        finally:
-            self.running -= 1
 
     async def work(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
         self.heard.append(text)
@@ -174,9 +192,7 @@ class Memory(Executor):
         await ctx.yield_output("so: ")
         if text.startswith("fail"):
             raise ValueError("the workflow's own secret")
-        if text.startswith("wait"):
-            self.waiting.set()
-            await self.gate.wait()
+        await self.hold(text)
         if text.startswith(("ask", "loop")):
             await ctx.request_info(Question(text), bool)
         else:
@@ -210,25 +226,26 @@ def memory_workflow(executor: Executor | None = None, *, name: str | None = "mem
     return memory_builder(executor, name=name, **how).build()
 
 
-class ChatMemory(Executor):
+class ChatMemory(Busy):
     """As an agent's workflow: takes messages, remembers them in an attribute, and asks where the text says so."""
 
     def __init__(self, id: str = "chat") -> None:
-        super().__init__(id=id)
+        super().__init__(id)
         self.heard: list[str] = []
-        self.gate = asyncio.Event()
-        self.waiting = asyncio.Event()
 
     @handler
     async def hear(self, messages: list[Message], ctx: WorkflowContext[Never, str]) -> None:
+        with self.counted():
+            await self.work(messages, ctx)
+
+    async def work(self, messages: list[Message], ctx: WorkflowContext[Never, str]) -> None:
         text = messages[-1].text
         self.heard.append(text)
         if text.startswith("fail"):
             raise ValueError("the workflow's own secret")
         if text.startswith("wait"):
             await ctx.yield_output("waiting")
-            self.waiting.set()
-            await self.gate.wait()
+        await self.hold(text)
         if text.startswith("ask"):
             await ctx.request_info(Question(text), bool)
             return

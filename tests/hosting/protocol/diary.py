@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from agent_framework import AgentResponse, AgentResponseUpdate, AgentSession, Content, ResponseStream
+from opentelemetry.trace import Tracer
 
 from agent_framework_hosting import ChannelContext, ChannelRequest, ChannelSession, HostLimits
 from agent_framework_hosting.errors import InvalidRequest
@@ -80,7 +81,7 @@ def request(key: str | None, word: str, *, turn: str | None = None, **session: A
 
 @asynccontextmanager
 async def hosted(
-    store: StateStore, target: Any, limits: HostLimits = LONG, **parts: Any
+    store: StateStore, target: Any, limits: HostLimits = LONG, *, tracer: Tracer | None = None, **parts: Any
 ) -> AsyncIterator[ChannelContext]:
     """Serve a target on a store as a host does; `parts` go to its `Conversations`."""
     source = TargetSource(target)
@@ -88,6 +89,7 @@ async def hosted(
     conversations = StoredConversations(store, limits, **parts)
     turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
     turns.runner = await source.runner(StoredCheckpoints(store))
+    turns.tracer = tracer
     try:
         yield ChannelContext("test", source, turns, store, limits)
     finally:

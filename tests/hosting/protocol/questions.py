@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from agent_framework import (
     Executor,
+    Message,
     Workflow,
     WorkflowBuilder,
     WorkflowCheckpoint,
@@ -45,6 +46,11 @@ class AskingDiary(Executor):
         await context.yield_output(f"{len(self.words)}: {word}")
         if word.startswith("ask"):
             await context.request_info(word, str)
+
+    @handler
+    async def hear_messages(self, messages: list[Message], context: WorkflowContext[Any, str]) -> None:
+        """The same as an agent's workflow."""
+        await self.hear(messages[-1].text, context)
 
     @response_handler
     async def answered(self, question: str, answer: str, context: WorkflowContext[Any, str]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting import AgentFrameworkHost, ChannelContext
 from agent_framework_hosting.state.memory import MemoryStore
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.diary import LARGE, Diary, hosted, request, say
-from tests.support.stores import CountingStore
+from tests.hosting.protocol.questions import asking
+from tests.support.stores import CountingStore, FaultStore
 
 KEY = "chat:1"
 
@@ -33,23 +36,65 @@ def store() -> CountingStore:
     return CountingStore(MemoryStore())
 
 
-@pytest.mark.parametrize("stream", [False, True])
+async def cost(context: ChannelContext, meter: Meter, *, stream: bool = False) -> tuple[tuple[int, int], ...]:
+    """Take a turn, and give its rounds and its operations, each before the run and after it."""
+    store = meter.store
+    store.reset()
+    if stream:
+        await (await context.run_stream(request(KEY, "word"))).get_final_response()
+    else:
+        await context.run(request(KEY, "word"))
+    return (meter.before, store.rounds), (meter.operations, store.operations)
+
+
+STREAM = pytest.mark.parametrize("stream", [False, True])
+
+
+@STREAM
 @pytest.mark.parametrize(
-    ("padding", "before", "after", "operations"), [(0, 2, 1, (2, 1)), (LARGE, 2, 2, (3, 2))], ids=["inline", "large"]
+    ("padding", "rounds", "operations"), [(0, (2, 1), (2, 1)), (LARGE, (2, 2), (3, 2))], ids=["inline", "large"]
 )
 async def test_round_trips_of_a_turn(
-    store: CountingStore, padding: int, before: int, after: int, operations: tuple[int, int], stream: bool
+    store: CountingStore, padding: int, rounds: tuple[int, int], operations: tuple[int, int], stream: bool
 ) -> None:
     meter = Meter(store)
     async with hosted(store, Diary(meter, padding=padding)) as context:
         await say(context, KEY, "one")
-        store.reset()
-        if stream:
-            await (await context.run_stream(request(KEY, "two"))).get_final_response()
-        else:
-            await say(context, KEY, "two")
-        assert (meter.before, store.rounds) == (before, after)
-        assert (meter.operations, store.operations) == operations
+        assert await cost(context, meter, stream=stream) == (rounds, operations)
+
+
+WORKFLOWS: dict[str, Callable[[Meter], Any]] = {
+    "workflow": asking,
+    "factory": lambda meter: lambda: asking(meter),
+    "workflow agent": lambda meter: asking(meter).as_agent("asking"),
+}
+
+
+@STREAM
+@pytest.mark.parametrize("kind", WORKFLOWS)
+async def test_round_trips_of_a_workflow(store: CountingStore, kind: str, stream: bool) -> None:
+    """After the run its checkpoint is written, and then the head that names it."""
+    meter = Meter(store)
+    async with hosted(store, WORKFLOWS[kind](meter)) as context:
+        assert await cost(context, meter, stream=stream) == ((2, 2), (2, 2))
+        assert await cost(context, meter, stream=stream) == ((2, 2), (3, 2))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Diary, lambda meter: Diary(meter, padding=LARGE), *WORKFLOWS.values()],
+    ids=["agent", "agent with a large session", *WORKFLOWS],
+)
+async def test_a_long_conversation_among_many_costs_what_a_young_one_does(target: Callable[[Meter], Any]) -> None:
+    everything = FaultStore(MemoryStore())
+    meter = Meter(CountingStore(everything))
+    async with hosted(meter.store, target(meter)) as context:
+        await context.run(request(KEY, "word"))
+        young = await cost(context, meter)
+        for key in [*[KEY] * 200, *[f"chat:{number}" for number in range(2, 302)]]:
+            await context.run(request(key, "word"))
+        assert await cost(context, meter) == young
+    assert everything.names("list") == []
 
 
 async def test_round_trips_of_a_new_conversation(store: CountingStore) -> None:

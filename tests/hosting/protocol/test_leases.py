@@ -223,15 +223,18 @@ async def test_turns_of_one_instance_go_in_the_order_they_came(store: FaultStore
     assert await read_diary(store, KEY) == words == agent.heard
 
 
-async def test_a_turn_that_has_ended_twice_frees_the_conversation_once(make: Make) -> None:
+async def test_a_turn_that_has_ended_twice_frees_the_conversation_once(store: FaultStore, make: Make) -> None:
     conversations = make()
     first = await conversations.begin(KEY)
+    waiting, third = [asyncio.create_task(conversations.begin(KEY)) for _ in range(2)]
+    await asyncio.sleep(0)  # They line up on this instance; who looks into the store waits no longer.
     await first.end()
-    second = await conversations.begin(KEY)
-    third = asyncio.create_task(conversations.begin(KEY))
+    second = await waiting
+    store.log.clear()
     await first.end()
-    for _ in range(10):
-        await asyncio.sleep(0)
+    meanwhile = await conversations.begin("another")
+    await meanwhile.end()
+    assert second.name not in store.names("get")
     assert not third.done()
     await second.end()
     await (await third).end()

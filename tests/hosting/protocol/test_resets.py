@@ -14,7 +14,7 @@ from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import SessionTooLarge, StateDamaged, TurnConflict
 from agent_framework_hosting.state.sessions import decode_session
 from tests.hosting.protocol.diary import LARGE, LONG, Diary, hosted, read_diary, say, written
-from tests.support.stores import FaultStore, away, calling, lost_answer, lost_request
+from tests.support.stores import PATIENCE, FaultStore, away, calling, lost_answer, lost_request
 
 KEY = "chat:1"
 
@@ -46,7 +46,7 @@ async def test_a_reset_archives_the_session_and_begins_another(store: FaultStore
 
 
 async def test_a_reset_waits_for_the_turn_under_way(store: FaultStore) -> None:
-    running, go_on = asyncio.Event(), asyncio.Event()
+    running, go_on, polled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def between(word: str) -> None:
         running.set()
@@ -55,10 +55,12 @@ async def test_a_reset_waits_for_the_turn_under_way(store: FaultStore) -> None:
     async with hosted(store, Diary(between)) as context, hosted(store, Diary()) as other:
         turn = asyncio.create_task(say(context, KEY, "one"))
         await running.wait()
+        store.plan(calling(after=polled.set), kind="get", name="head", nth=2)
         resets = [asyncio.create_task(where.reset_session(KEY)) for where in (context, other)]
-        for _ in range(20):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            await polled.wait()  # The other instance looks again; on this one nobody needs to look.
         assert not any(reset.done() for reset in resets)
+        assert await archived(store) == []
         go_on.set()
         assert await turn == "1: one"
         await asyncio.gather(*resets)
