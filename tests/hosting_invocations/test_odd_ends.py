@@ -282,3 +282,31 @@ async def test_a_run_that_swallows_its_cancellation_is_not_saved(
         assert agent.said == ["not now", *after[:1]]
         assert connection.body == told
         assert (await invoke(app, "y")).json["response"] == "2: y"
+
+
+@pytest.mark.parametrize("given", ["true", "false"])
+async def test_a_hooks_own_word_on_retries_is_replaced_however_it_is_spelled(given: str) -> None:
+    def block(*_: Any, **__: Any) -> Any:
+        raise HTTPException(451, "no", {"X-Should-Retry": given})
+
+    async with started(ScriptedAgent(), response_hook=block) as app:
+        reply = await invoke(app, "x")
+    assert [value for name, value in reply.raw_headers if name == b"x-should-retry"] == [b"false"]
+
+
+async def test_an_exception_that_is_raised_again_before_a_run_has_its_own_headers_only() -> None:
+    blocked = HTTPException(451, "no")
+    late = True
+
+    def run_hook(request: ChannelRequest, **_: Any) -> ChannelRequest:
+        if late:
+            return request
+        raise blocked
+
+    def response_hook(*_: Any, **__: Any) -> Any:
+        raise blocked
+
+    async with started(ScriptedAgent(), run_hook=run_hook, response_hook=response_hook) as app:
+        assert (await invoke(app, "x")).headers["x-should-retry"] == "false"
+        late = False
+        assert "x-should-retry" not in (await invoke(app, "x")).headers

@@ -81,5 +81,6 @@ def after_the_start() -> Generator[None]:
         error.started = True
         raise
     except HTTPException as error:
-        error.headers = {**(error.headers or {}), **STOP_RETRIES}
-        raise
+        own = {name: value for name, value in (error.headers or {}).items() if name.lower() not in STOP_RETRIES}
+        # Another one: a hook may raise the same object again, before a run.
+        raise HTTPException(error.status_code, error.detail, {**own, **STOP_RETRIES}) from error
