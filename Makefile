@@ -56,4 +56,5 @@ constraints: python ## take newer releases of what we depend on
 
 clean: ## remove everything that was fetched or built; conversations (.state) stay
 	@rm -rf .venv .venv-oldest .tools .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf samples/*/build samples/*/.venv samples/aws_lambda/function.zip
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from agent_framework import Agent, ChatOptions, tool
 from orders import ORDERS
 from pydantic import Field
+from settings import number
 
 if TYPE_CHECKING:
     from agent_framework import SupportsChatGetResponse, Workflow
@@ -69,11 +70,15 @@ def refund_workflow() -> Workflow:
 
 
 def chat_client() -> SupportsChatGetResponse[Any]:
-    """Take OpenAI where `OPENAI_API_KEY` is set (also `OPENAI_BASE_URL`, `OPENAI_MODEL`), else the offline client."""
+    """Take OpenAI where `OPENAI_API_KEY` is set (also `OPENAI_BASE_URL`, `OPENAI_MODEL`), else the offline client.
+
+    Raises:
+        ConfigurationError: `OFFLINE_PACE` is no number of seconds.
+    """
     if os.environ.get("OPENAI_API_KEY"):
         from agent_framework_openai import OpenAIChatClient
 
         return OpenAIChatClient(model=os.environ.get("OPENAI_MODEL", "gpt-4.1-mini"))
     from offline_client import OfflineChatClient
 
-    return OfflineChatClient(pace=float(os.environ.get("OFFLINE_PACE", "0.03")))
+    return OfflineChatClient(pace=number("OFFLINE_PACE", 0.03, most=60.0))

@@ -1,6 +1,5 @@
 """The support agent on a server of your own: http://127.0.0.1:8000/invocations, or on the port in `PORT`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,11 +7,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from agent_host import build_host
+from settings import number
 
 from agent_framework_hosting import HostingError
 
 if __name__ == "__main__":
     try:
-        build_host(loopback=True).serve(host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+        build_host(loopback=True).serve(host="127.0.0.1", port=number("PORT", 8000, most=65_535))
     except (HostingError, OSError) as error:
         sys.exit(f"app.py: {error}")

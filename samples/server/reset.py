@@ -13,7 +13,8 @@ from agent_framework_hosting import HostingError, isolation_key
 
 
 async def reset(name: str, session_id: str) -> None:
-    host = build_host(loopback=True)
+    # Nobody is served here, so that nobody has to be kept out either.
+    host = build_host({**os.environ, "SAMPLE_ALLOW_ANONYMOUS": "1"})
     async with host.app.router.lifespan_context(host.app):
         await host.reset_session(isolation_key("invocations", name, session_id))
 

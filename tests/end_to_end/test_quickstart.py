@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from agent_framework import Agent
 
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting.limits import DEFAULT_LIMITS
@@ -206,8 +207,14 @@ async def test_where_somebody_else_decides_only_that_one_does(example: Callable[
     assert decided.json["response"] == "64.00 EUR are refunded for order 1002: a manager agreed."
 
 
+def test_the_agent_that_the_examples_import_keeps_its_own_history(example: Callable[[str], dict[str, Any]]) -> None:
+    agent = example(blocks("Your own agent", "python")[0])["agent"]
+    assert isinstance(agent, Agent)
+    assert agent.default_options.get("store") is False
+
+
 @pytest.mark.parametrize(
-    ("heading", "position"), [("Your own agent", 0), ("Platforms", 0), ("Platforms", 1)], ids=["server", "aws", "azure"]
+    ("heading", "position"), [("Your own agent", 1), ("Platforms", 0), ("Platforms", 1)], ids=["server", "aws", "azure"]
 )
 def test_the_other_examples_build_what_they_are_about(
     heading: str, position: int, example: Callable[[str], dict[str, Any]]
