@@ -181,7 +181,7 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
             loop.remove_reader(parent.fileno())
         if requests.count:
             logger.info(
-                "Stopping: %d requests have %g s to end; a second signal ends them at once.",
+                "Stopping: open requests (%d) have %g s to end; a second signal ends them at once.",
                 requests.count,
                 settings.graceful_timeout,
             )
