@@ -1,100 +1,78 @@
-"""Executors that no checkpoint covers: what they keep is lost between turns, and seen by nobody else."""
+"""Executors that no checkpoint covers: they are named, and what cannot be brought back at all is refused."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
-from agent_framework import AgentExecutor, Executor, Message, Workflow, WorkflowBuilder, WorkflowContext, handler
+from agent_framework import AgentExecutor, Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
 
 from agent_framework_hosting import ConfigurationError
 from tests.support.channels import serving
-from tests.support.targets import chat_workflow
+from tests.support.targets import chat_workflow, recalling_agent
 
 
 class Notes(Executor):
-    """Keeps what it hears in attributes, and has no checkpoint hooks."""
+    """Keeps what it hears, and saves nothing."""
 
     def __init__(self) -> None:
         super().__init__(id="notes")
-        self.client = object()
-        self.connection: object | None = None
         self.notes: list[str] = []
-        self.by_word: dict[str, dict[str, int]] = {"all": {}}
 
     @handler
-    async def hear(self, text: str, ctx: WorkflowContext[Never, list[Any]]) -> None:
-        await ctx.yield_output(self.told(text))
-
-    @handler
-    async def chat(self, messages: list[Message], ctx: WorkflowContext[Never, str]) -> None:
-        await ctx.yield_output(" ".join(self.told(messages[-1].text)))
-
-    def told(self, text: str) -> list[str]:
-        if text == "fail":
-            self.notes.append("failed")
-            raise ValueError(text)
-        self.connection = self.connection or object()
+    async def hear(self, text: str, ctx: WorkflowContext[Never, list[str]]) -> None:
         self.notes.append(text)
-        self.by_word["all"][text] = 1
-        seen = [*self.notes, *self.by_word["all"], getattr(self, "last", "nothing")]
-        self.last = text
-        return seen
+        await ctx.yield_output([*self.notes])
 
 
-def workflow(executor: Notes | None = None) -> WorkflowBuilder:
-    return WorkflowBuilder(name="notes", start_executor=executor or Notes())
+class CountingAgent(AgentExecutor):
+    """Keeps something beside the agent's session, which is what its base class saves."""
+
+    def __init__(self) -> None:
+        super().__init__(recalling_agent(), id="counting")
+        self.count = 0
 
 
-def shared_executor() -> Callable[[], Workflow]:
-    executor = Notes()
-    return lambda: workflow(executor).build()
+class OwnBuilder:
+    """Makes a workflow anew each time, as the framework's orchestration builders do."""
+
+    def build(self) -> Workflow:
+        return of(Notes())
 
 
-TARGETS: dict[str, Callable[[], Any]] = {
-    "workflow": lambda: workflow().build(),
-    "builder": workflow,
-    "factory": lambda: lambda: workflow().build(),
-    "factory with one executor": shared_executor,
-}
+def of(executor: Executor) -> Workflow:
+    return WorkflowBuilder(name="notes", start_executor=executor).build()
 
 
-@pytest.mark.parametrize("name", TARGETS)
-async def test_plain_attributes_begin_anew_in_every_turn(name: str, state_dir: Path | None) -> None:
-    async with serving(TARGETS[name](), state_dir=state_dir) as served:
+@pytest.mark.parametrize("target", [lambda: of(Notes()), OwnBuilder()], ids=["factory", "builder"])
+async def test_conversations_on_executors_of_their_own_do_not_meet(target: Any, state_dir: Path | None) -> None:
+    async with serving(target, state_dir=state_dir) as served:
         for key, text in (("alice", "4711"), ("bob", "here"), ("alice", "again")):
-            assert (await served.ask(key, text)).result.get_outputs() == [[text, text, "nothing"]]
-        with pytest.raises(ValueError, match="fail"):
-            await served.ask("alice", "fail")
-        assert (await served.ask("bob", "well")).result.get_outputs() == [["well", "well", "nothing"]]
+            assert (await served.ask(key, text)).result.get_outputs() == [[text]]
 
 
-@pytest.mark.parametrize("factory", [False, True])
-async def test_those_of_a_workflow_agent_do_too(factory: bool, state_dir: Path | None) -> None:
-    agent = workflow().build().as_agent("notes")
-    async with serving((lambda: agent) if factory else agent, state_dir=state_dir) as served:
-        for key, text in (("alice", "4711"), ("bob", "here"), ("alice", "again")):
-            assert (await served.ask(key, text)).result.text == f"{text} {text} nothing"
-
-
-async def test_what_is_no_plain_data_stays() -> None:
-    """A client or a connection may be costly to make, and need not be one that can be copied."""
-    executor = Notes()
-    client = executor.client
-    async with serving(workflow(executor)) as served:
-        await served.ask("alice", "x")
-        connection = executor.connection
-        await served.ask("bob", "x")
-        assert executor.client is client and executor.connection is connection is not None
-
-
-async def test_a_second_host_of_one_executor_begins_where_the_first_did() -> None:
-    executor = Notes()
-    for _ in range(2):
-        async with serving(workflow(executor)) as served:
-            assert (await served.ask("alice", "x")).result.get_outputs() == [["x", "x", "nothing"]]
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: of(Notes()), "notes"),
+        (lambda: of(CountingAgent()), "counting"),
+        (lambda: of(AgentExecutor(recalling_agent(), id="plain")), None),
+    ],
+    ids=["executor", "agent executor", "plain agent executor"],
+)
+async def test_who_keeps_what_it_does_not_save_is_named(
+    make: Callable[[], Workflow], named: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(make()):
+        pass
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == (named is not None)
+    for warning in warnings:
+        assert f"The executors {named} do not save what they keep" in warning
+        assert "shown to other conversations" in warning and "a function that constructs the workflow" in warning
 
 
 def around(agent: Any) -> Workflow:

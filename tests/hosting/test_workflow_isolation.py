@@ -450,7 +450,7 @@ async def test_executors_without_hooks_are_named(
     for made in (target,) if named == "wrapped" else (target(), target):
         caplog.clear()
         async with serving(made):
-            assert f"The executors {named} have no checkpoint hooks" in warnings_of(caplog)
+            assert f"The executors {named} do not save what they keep" in warnings_of(caplog)
 
 
 @pytest.mark.parametrize("target", [memory_workflow, nested_workflow, agent_executor_workflow])

@@ -85,6 +85,7 @@ async def test_responses_and_hooks_reach_the_host() -> None:
         **hooks,
         "protocol_request": {"responses": {"p1": {"approved": True}}, "session_id": MINE},
         "channel_name": "invocations",
+        "on_saved": None,
     }
 
 

@@ -11,7 +11,7 @@ from agent_framework_hosting.errors import StateUnavailable, TurnRepeated
 from agent_framework_hosting.requests import ChannelRequest, HostedRunResult
 from agent_framework_hosting_invocations import InvocationsChannel
 from tests.support.asgi import Reply, post_json
-from tests.support.contexts import FakeContext, ScriptedStream, agent_result, app_of, update
+from tests.support.contexts import FakeContext, ScriptedStream, agent_result, app_of, tell, update
 from tests.support.sse import Event, parse_events
 
 AUTH = {"ops": "ops-key-0123456789", "web": "web-key-0123456789"}
@@ -36,13 +36,15 @@ class OnceContext(FakeContext):
     async def run(self, request: ChannelRequest, **extras: Any) -> HostedRunResult[Any]:
         self.enter(request)
         self.requests.append(request)
-        return agent_result(f"answer {len(self.requests)}", saved=self.saved)
+        hosted = agent_result(f"answer {len(self.requests)}", saved=self.saved)
+        await tell(extras["on_saved"], hosted)
+        return hosted
 
     async def run_stream(self, request: ChannelRequest, **extras: Any) -> ScriptedStream:
         self.enter(request)
         self.requests.append(request)
         text = f"answer {len(self.requests)}"
-        return ScriptedStream([update(text)], agent_result(text, saved=self.saved))
+        return ScriptedStream([update(text)], agent_result(text, saved=self.saved), extras["on_saved"])
 
 
 @pytest.fixture

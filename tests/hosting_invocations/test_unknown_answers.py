@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
 from starlette.types import ASGIApp
 
-from agent_framework_hosting import HostLimits, isolation_key
+from agent_framework_hosting import HostedRunResult, HostLimits, isolation_key
 from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.memory import MemoryStore
@@ -35,11 +37,11 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @asynccontextmanager
-async def served(store: FaultStore, agent: Diary) -> AsyncIterator[ASGIApp]:
+async def served(store: FaultStore, agent: Diary, **how: Any) -> AsyncIterator[ASGIApp]:
     """Serve the channel on a store. Waiting for a lease takes no time: the clock is moved instead."""
     clock = ManualClock()
     async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
-        yield app_of(InvocationsChannel(auth=AUTH, replay_wait=0.1), context)
+        yield app_of(InvocationsChannel(auth=AUTH, replay_wait=0.1, **how), context)
 
 
 def fall_silent(store: FaultStore, *, applied: bool) -> None:
@@ -138,6 +140,41 @@ async def test_a_client_that_leaves_while_its_turn_is_saved_finds_the_answer_lat
         assert (again.status, again.json["response"]) == (200, "1: one")
         assert again.headers["idempotent-replayed"] == "true"
     assert agent.heard == await read_diary(store, KEY) == ["one"]
+
+
+@STREAM
+async def test_a_request_that_is_cancelled_while_its_hook_runs_is_answered_later(
+    store: FaultStore, stream: bool
+) -> None:
+    """The server goes down, and cancels again and again: the hook of a saved turn is called once, and its work kept."""
+    agent, calls = Diary(), list[str]()
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hook(result: HostedRunResult[Any], **_: Any) -> HostedRunResult[Any]:
+        calls.append("in")
+        running.set()
+        await go_on.wait()
+        calls.append("out")
+        return result
+
+    body = {"message": "one", "session_id": "s", "stream": stream}
+    headers = {"authorization": "Bearer ops-key-0123456789", "idempotency-key": "k1"}
+    async with served(store, agent, response_hook=hook) as app:
+        request = asyncio.create_task(post_json(app, "/invocations", body, headers))
+        await running.wait()
+        for _ in range(3):
+            request.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        again = await invoke(app, "one", key="k1")
+        async with asyncio.timeout(10):
+            while again.status == 409:  # Kept a moment after the request has ended.
+                again = await invoke(app, "one", key="k1")
+        assert (again.json["response"], again.headers["idempotent-replayed"]) == ("1: one", "true")
+    assert agent.heard == await read_diary(store, KEY) == ["one"]
+    assert calls == ["in", "out"]
 
 
 @STREAM

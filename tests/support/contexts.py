@@ -9,7 +9,7 @@ from typing import Any
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
 from starlette.applications import Starlette
 
-from agent_framework_hosting.channels import Channel
+from agent_framework_hosting.channels import Channel, OnSaved
 from agent_framework_hosting.limits import HostLimits
 from agent_framework_hosting.requests import ChannelRequest, HostedRunResult
 from agent_framework_hosting.routing import place
@@ -60,11 +60,16 @@ class ScriptedStream:
 
     session: Any | None = None
 
-    def __init__(self, script: Sequence[AgentResponseUpdate | Exception | asyncio.Event], final: object) -> None:
+    def __init__(
+        self,
+        script: Sequence[AgentResponseUpdate | Exception | asyncio.Event],
+        final: object,
+        on_saved: OnSaved | None = None,
+    ) -> None:
         self.script = script
         self.final = final
+        self.on_saved = on_saved
         self.hosted: HostedRunResult[Any] | None = None
-        self.saved = False
         self.waiting = asyncio.Event()
         self.cancelled = False
         self.closed = 0
@@ -91,11 +96,17 @@ class ScriptedStream:
             raise self.final
         assert isinstance(self.final, HostedRunResult)
         self.hosted = self.final
+        await tell(self.on_saved, self.final)
         return self.final.result
 
     async def aclose(self) -> None:
         await asyncio.sleep(0)
         self.closed += 1
+
+
+async def tell(on_saved: OnSaved | None, hosted: HostedRunResult[Any]) -> None:
+    if on_saved is not None:
+        await on_saved(hosted)
 
 
 class FakeContext:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from agent_framework_hosting.channels import (
     ChannelResponseHook,
     ChannelRunHook,
     ChannelStreamUpdateHook,
-    HostedStream,
+    OnSaved,
 )
 from agent_framework_hosting.context import ChannelContext
 from agent_framework_hosting.errors import TurnRepeated
@@ -112,6 +111,11 @@ def repeatable_call(
     return RepeatableCall(owner, conversation.key, key, digest_of(invocation))
 
 
+def render(call: Call, hosted: HostedRunResult[Any]) -> bytes:
+    known = hosted.saved or call.conversation.chosen
+    return render_answer(hosted, call.conversation.session_id if known else None)
+
+
 class Endpoint:
     """The channel on one host: an ASGI app, which spares each call Starlette's wrapper for functions."""
 
@@ -187,8 +191,9 @@ class Endpoint:
                 protocol_request=call.body,
                 response_hook=self.channel.response_hook,
                 channel_name=self.channel.name,
+                on_saved=self.keeping(call),
             )
-            content = await self.finish(call, hosted)
+            content = render(call, hosted)
         except TurnRepeated as repeated:
             content = await self.replay(call, repeated)
             headers = REPLAYED
@@ -213,18 +218,15 @@ class Endpoint:
                 stream_update_hook=self.channel.stream_update_hook,
                 response_hook=self.channel.response_hook,
                 channel_name=self.channel.name,
+                on_saved=self.keeping(call),
             )
             try:
                 async for update in stream:
                     if text := update.text:
                         yield encode_event(text)
-                content = await self.conclude(call, stream)
-            except asyncio.CancelledError:
-                # The client has gone, or the server goes. What is saved may be asked for again, with the same key.
-                if call.repeatable is not None and stream.saved:
-                    with CancelScope(shield=True):
-                        await self.conclude(call, stream)
-                raise
+                await stream.get_final_response()
+                assert stream.hosted is not None
+                content = render(call, stream.hosted)
             finally:
                 # A server that goes down cancels again and again (AnyIO's cancel scopes); the turn still ends in order.
                 with CancelScope(shield=True):
@@ -238,18 +240,16 @@ class Endpoint:
         yield encode_event(content.decode(), event="result")
         yield DONE
 
-    async def conclude(self, call: Call, stream: HostedStream) -> bytes:
-        await stream.get_final_response()
-        assert stream.hosted is not None
-        return await self.finish(call, stream.hosted)
+    def keeping(self, call: Call) -> OnSaved | None:
+        """Keep the answer of a saved turn for a repeat of its request."""
+        if (repeatable := call.repeatable) is None:
+            return None
 
-    async def finish(self, call: Call, hosted: HostedRunResult[Any]) -> bytes:
-        """Render the answer of a saved turn, and keep it for a repeat."""
-        known = hosted.saved or call.conversation.chosen
-        content = render_answer(hosted, call.conversation.session_id if known else None)
-        if call.repeatable is not None and hosted.saved:
-            await self.answers.keep(call.repeatable, content)
-        return content
+        async def keep(hosted: HostedRunResult[Any]) -> None:
+            if hosted.saved:
+                await self.answers.keep(repeatable, render(call, hosted))
+
+        return keep
 
     async def replay(self, call: Call, repeated: TurnRepeated) -> bytes:
         content = None if call.repeatable is None else await self.answers.find(call.repeatable)

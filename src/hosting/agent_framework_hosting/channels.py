@@ -21,6 +21,9 @@ ChannelStreamUpdateHook = Callable[
 ]
 
 
+OnSaved = Callable[[HostedRunResult[Any]], Awaitable[None]]
+
+
 class Provisioning:
     """A deploy step in progress: channels register webhooks and commands, and report what they did.
 
@@ -78,16 +81,11 @@ class HostedStream(Protocol):
     """A turn in progress: iterate for updates, then await it for the final response.
 
     Close it in every case (`contextlib.aclosing`): closing cancels a run that is not finished. `hosted` is the
-    whole result, as `ChannelContext.run` gives it, once `get_final_response()` has returned. `saved` tells whether
-    the run is over and the turn saved: then `get_final_response()` can be called again by whom a cancellation kept
-    from its answer.
+    whole result, as `ChannelContext.run` gives it, once `get_final_response()` has returned.
     """
 
     session: Any | None
     hosted: HostedRunResult[Any] | None
-
-    @property
-    def saved(self) -> bool: ...
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]: ...
 

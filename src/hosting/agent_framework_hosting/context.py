@@ -11,7 +11,7 @@ from .state.store import ScopedStore, StateStore
 if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
 
-    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream
+    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
     from .targets import TargetSource
     from .turns import Turns
 
@@ -49,8 +49,12 @@ class ChannelContext:
         protocol_request: Any | None = None,
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
+        on_saved: OnSaved | None = None,
     ) -> HostedRunResult[Any]:
         """Run one turn and save it.
+
+        `on_saved` is awaited with the result, after the response hook: also, for some seconds, where the caller was
+        cancelled when saving had begun. It is the place for what belongs to a saved turn.
 
         Raises:
             InvalidRequest: The target cannot be run with this input, options or responses.
@@ -68,6 +72,7 @@ class ChannelContext:
             protocol_request=protocol_request,
             response_hook=response_hook,
             channel_name=channel_name or self._name,
+            on_saved=on_saved,
         )
 
     async def run_stream(
@@ -79,6 +84,7 @@ class ChannelContext:
         stream_update_hook: ChannelStreamUpdateHook | None = None,
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
+        on_saved: OnSaved | None = None,
     ) -> HostedStream:
         """Start one turn; the same errors as `run`, here or while the stream is consumed."""
         return await self._turns.stream(
@@ -88,6 +94,7 @@ class ChannelContext:
             stream_update_hook=stream_update_hook,
             response_hook=response_hook,
             channel_name=channel_name or self._name,
+            on_saved=on_saved,
         )
 
     async def reset_session(self, isolation_key: str) -> None:

@@ -50,7 +50,7 @@ def jsonable(value: object) -> object:
     """Give a value's JSON form for somebody to read; what has none becomes text."""
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=plain_or_text)
-    except (TypeError, ValueError):  # Of a key that is no text, for example.
+    except Exception:  # A key that is no text, a value that contains itself, a to_dict() that fails.
         return str(value)
 
 

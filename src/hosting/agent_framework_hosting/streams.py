@@ -9,12 +9,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigurationError
-from .hooks import apply_response_hook, apply_update_hook
+from .hooks import apply_update_hook
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
 
-    from .channels import ChannelResponseHook, ChannelStreamUpdateHook
+    from .channels import ChannelStreamUpdateHook
     from .requests import HostedRunResult
     from .running.run import Run
     from .turns import ActiveTurn
@@ -44,7 +44,6 @@ class TurnStream:
         active: ActiveTurn,
         run: Run,
         update_hook: ChannelStreamUpdateHook | None,
-        response_hook: ChannelResponseHook | None,
     ) -> None:
         self.session = run.session
         self.hosted: HostedRunResult[Any] | None = None
@@ -52,15 +51,10 @@ class TurnStream:
         self._run = run
         self._updates = run.updates()
         self._update_hook = update_hook
-        self._response_hook = response_hook
         self._phase = Phase.READING
         # Set while a task awaits a piece of the run, or its end: closing by another task goes through it.
         self._under_way: asyncio.Event | None = None
         self._scope: asyncio.Timeout | None = None
-
-    @property
-    def saved(self) -> bool:
-        return self._active.saved is not None
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
         return self
@@ -90,13 +84,13 @@ class TurnStream:
             ConfigurationError: The stream was closed before it was finished.
         """
         if self.hosted is None:
-            hosted = self._active.saved or await self._save()
-            if self._response_hook is not None:
-                active = self._active
-                hosted = await apply_response_hook(
-                    self._response_hook, hosted, request=active.request, channel_name=active.channel_name
-                )
-            self.hosted = hosted
+            try:
+                if self._active.saved is None:
+                    await self._save()
+            except BaseException:
+                await self._active.conclude_unheard()
+                raise
+            self.hosted = await self._active.conclude()
         return self.hosted.result
 
     async def aclose(self) -> None:
@@ -129,25 +123,25 @@ class TurnStream:
                 raise
         return update
 
-    async def _save(self) -> HostedRunResult[Any]:
+    async def _save(self) -> None:
         while await self._pull() is not _END:
             pass
         with self._mark():
             try:
                 if self._phase is Phase.CLOSED:
                     raise Abandoned
-                return await self._active.save(await self._step(self._run.final()))
+                await self._active.save(await self._step(self._run.final()))
             except Abandoned as error:
                 await self._fail(error)
                 raise ConfigurationError(
                     "This stream was closed before its run was finished; there is no final response."
                 ) from None
             except BaseException as error:
-                if not self.saved:
+                if self._active.saved is None:
                     await self._fail(error)
                 raise
             finally:
-                if self.saved:  # Also where the caller was cancelled meanwhile.
+                if self._active.saved is not None:  # Also where the caller was cancelled meanwhile.
                     self._phase = Phase.SAVED
                     await self._active.end(None)
 

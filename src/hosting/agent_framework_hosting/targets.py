@@ -35,10 +35,12 @@ class TargetSource:
 
     def __init__(self, target: object) -> None:
         refuse_functional(target)
-        if callable(build := getattr(target, "build", None)) and not isinstance(target, type) and not is_agent(target):
-            target = build()
         self._given = target
         self._resolved: object | None = target if is_agent(target) or is_workflow(target) else None
+        if callable(build := getattr(target, "build", None)) and not isinstance(target, type) and not is_agent(target):
+            # A factory whose first workflow is there to be checked before start-up.
+            self._given = target = build
+            self._resolved = build()
         self._stack = AsyncExitStack()
         if self._resolved is None and not callable(target):
             raise ConfigurationError(
@@ -111,9 +113,10 @@ class TargetSource:
         assert keeper is not None
         if forgetful := forgetful_executors(workflow):
             logger.warning(
-                "The executors %s have no checkpoint hooks: what they keep in attributes is lost between turns, and "
-                "what of it is no plain data may be seen by other conversations unless a factory constructs them. "
-                "Add on_checkpoint_save() and on_checkpoint_restore().",
+                "The executors %s do not save what they keep in attributes: it is lost between turns of different "
+                "processes, and shown to other conversations wherever turns run on the same object. Add "
+                "on_checkpoint_save() and on_checkpoint_restore(), and give the host a function that constructs the "
+                "workflow.",
                 ", ".join(forgetful),
             )
         if is_workflow(target) and self._from_factory:

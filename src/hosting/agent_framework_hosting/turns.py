@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from .errors import ConfigurationError, HostingError, InvalidRequest
 from .hooks import apply_response_hook, apply_run_hook
 from .keys import check_key
 from .requests import ChannelRequest, HostedRunResult
+from .shielding import shielded
 from .state.head import random_id
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
@@ -25,12 +27,16 @@ from .telemetry import hashed, start_turn
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook
+    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
     from .running.run import Run, Runner
     from .state.holds import Conversations, Hold
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
 T = TypeVar("T")
+logger = logging.getLogger("agent_framework.hosting")
+
+GRACE = 5.0
+"""Seconds that what follows a saved turn may take once its caller was cancelled."""
 
 
 class Turns:
@@ -63,18 +69,18 @@ class Turns:
         protocol_request: object,
         response_hook: ChannelResponseHook | None,
         channel_name: str,
+        on_saved: OnSaved | None = None,
     ) -> HostedRunResult[Any]:
-        active = await self._active(request, run_hook, protocol_request, channel_name)
+        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved)
         try:
             run = await active.begin()
-            hosted = await active.save(await active.inside(run.once()))
+            await active.save(await active.inside(run.once()))
         except BaseException as error:
             await active.end(error)
+            await active.conclude_unheard()
             raise
         await active.end(None)
-        if response_hook is None:
-            return hosted
-        return await apply_response_hook(response_hook, hosted, request=active.request, channel_name=channel_name)
+        return await active.conclude()
 
     async def stream(
         self,
@@ -85,22 +91,29 @@ class Turns:
         stream_update_hook: ChannelStreamUpdateHook | None,
         response_hook: ChannelResponseHook | None,
         channel_name: str,
+        on_saved: OnSaved | None = None,
     ) -> TurnStream:
-        active = await self._active(request, run_hook, protocol_request, channel_name)
+        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved)
         try:
             run = await active.begin()
         except BaseException as error:
             await active.end(error)
             raise
-        return TurnStream(active, run, stream_update_hook, response_hook)
+        return TurnStream(active, run, stream_update_hook)
 
     async def _active(
-        self, request: ChannelRequest, run_hook: ChannelRunHook | None, protocol_request: object, channel_name: str
+        self,
+        request: ChannelRequest,
+        run_hook: ChannelRunHook | None,
+        protocol_request: object,
+        channel_name: str,
+        response_hook: ChannelResponseHook | None,
+        on_saved: OnSaved | None,
     ) -> ActiveTurn:
         target = self.runner.target
         if run_hook is not None:
             request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
-        return ActiveTurn(self, request, channel_name)
+        return ActiveTurn(self, request, channel_name, response_hook, on_saved)
 
     async def reset(self, key: str, *, channel_name: str = "host") -> None:
         """Start a conversation anew; inside a turn of the same conversation, when that turn is saved."""
@@ -137,12 +150,22 @@ class Phase(Enum):
 class ActiveTurn:
     """A turn in progress, and everything that must be given back when it ends."""
 
-    def __init__(self, turns: Turns, request: ChannelRequest, channel_name: str) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        request: ChannelRequest,
+        channel_name: str,
+        response_hook: ChannelResponseHook | None,
+        on_saved: OnSaved | None,
+    ) -> None:
         self.request = request
         self.channel_name = channel_name
         self.turn: Hold | None = None
         self.saved: HostedRunResult[Any] | None = None
         """The result, once the turn is saved: also where whoever waited for that was cancelled meanwhile."""
+        self._response_hook = response_hook
+        self._on_saved = on_saved
+        self._conclusion: asyncio.Future[HostedRunResult[Any]] | None = None
         self._turns = turns
         self._run: Run | None = None
         self._phase = Phase.WAITING
@@ -198,7 +221,7 @@ class ActiveTurn:
         finally:
             _current.reset(token)
 
-    async def save(self, result: Any) -> HostedRunResult[Any]:
+    async def save(self, result: Any) -> None:
         """Commit what the run left behind; without a conversation there is nothing to do."""
         assert self._run is not None
         self._phase = Phase.SAVING
@@ -217,7 +240,42 @@ class ActiveTurn:
             if turn is None or turn.committed:
                 self.saved = hosted
         self._record.store_time += perf_counter() - began
+
+    async def conclude(self, *, grace: float = GRACE) -> HostedRunResult[Any]:
+        """Give the saved result to the response hook and to `on_saved`, whatever becomes of the caller.
+
+        Raises:
+            Exception: What one of them raised.
+        """
+        assert self.saved is not None
+        if self._response_hook is None and self._on_saved is None:
+            return self.saved
+        if self._conclusion is None:
+            self._conclusion = asyncio.ensure_future(self._concluded(self.saved))
+        try:
+            return await shielded(self._conclusion, grace=grace)
+        except Exception:
+            self._conclusion = None  # Whoever asks again calls them again.
+            raise
+
+    async def _concluded(self, hosted: HostedRunResult[Any]) -> HostedRunResult[Any]:
+        if self._response_hook is not None:
+            hosted = await apply_response_hook(
+                self._response_hook, hosted, request=self.request, channel_name=self.channel_name
+            )
+        if self._on_saved is not None:
+            await self._on_saved(hosted)
         return hosted
+
+    async def conclude_unheard(self) -> None:
+        """Conclude a turn, if it was saved, whose caller was cancelled meanwhile."""
+        if self.saved is None:
+            return
+        try:
+            async with asyncio.timeout(GRACE):
+                await self.conclude(grace=0)
+        except Exception:
+            logger.warning("What follows a saved turn failed after its caller had gone.", exc_info=True)
 
     async def end(self, error: BaseException | None) -> None:
         """Give everything back; `error` is why, if something went wrong. Idempotent."""

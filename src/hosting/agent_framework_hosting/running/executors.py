@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import marshal
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 # What the framework itself keeps on an executor that asks for information.
 _REQUEST_ATTRIBUTES = {"_response_handlers", "_response_handler_specs", "is_request_response_capable"}
 _initial: WeakKeyDictionary[Executor, dict[str, Any]] = WeakKeyDictionary()
-_attributes: WeakKeyDictionary[Executor, dict[str, bytes | None]] = WeakKeyDictionary()
 
 
 def workflows_of(workflow: Workflow) -> list[Workflow]:
@@ -93,40 +90,24 @@ def blank_checkpoint(workflow: Workflow, states: dict[str, dict[str, Any]]) -> W
     )
 
 
-def put_back_attributes(executors: Iterable[Executor]) -> None:
-    """Give executors without checkpoint hooks the plain data back that they had when they were first seen here.
-
-    Plain data is what `marshal` takes: texts, numbers, and the built-in containers of them. What else an attribute
-    holds (a client, a lock) stays: it may be costly, or not to be copied.
-    """
-    for executor in executors:
-        before = _attributes.get(executor)
-        now = {name: _plain_data(vars(executor)[name]) for name in _uncovered_attributes(executor)}
-        if before is None:
-            _attributes[executor] = now
-            continue
-        for name, data in before.items():
-            if data is not None and now.get(name, b"") is not None:
-                setattr(executor, name, marshal.loads(data))  # noqa: S302 - of this process's own
-        for name in now.keys() - before.keys():
-            if now[name] is not None:
-                delattr(executor, name)
-
-
-def _plain_data(value: object) -> bytes | None:
-    try:
-        return marshal.dumps(value)  # pyright: ignore[reportArgumentType] - it says what it does not take
-    except (TypeError, ValueError):
-        return None
-
-
 def forgetful_executors(workflow: Workflow) -> list[str]:
     """Name the executors that hold something of their own which no checkpoint covers."""
     return sorted({executor.id for executor in executors_of(workflow) if is_forgetful(executor)})
 
 
 def is_forgetful(executor: Executor) -> bool:
-    return holds_workflow_agent(executor) or bool(_uncovered_attributes(executor))
+    from agent_framework import AgentExecutor, Executor, FunctionExecutor
+
+    if isinstance(executor, FunctionExecutor):
+        return False
+    if isinstance(executor, AgentExecutor):
+        # It saves the agent's session, not a workflow behind the agent, nor what a subclass keeps beside it.
+        plain, covering = AgentExecutor(executor.agent, id="plain"), AgentExecutor
+    else:
+        plain, covering = Executor(id="plain", defer_discovery=True), Executor
+    if holds_workflow_agent(executor):
+        return True
+    return not _has_hooks(executor, beyond=covering) and not set(vars(executor)) <= {*vars(plain), *_REQUEST_ATTRIBUTES}
 
 
 def holds_workflow_agent(executor: Executor) -> bool:
@@ -136,20 +117,10 @@ def holds_workflow_agent(executor: Executor) -> bool:
     return isinstance(executor, AgentExecutor) and inner_workflow(executor) is not None
 
 
-def _uncovered_attributes(executor: Executor) -> set[str]:
-    """Name the attributes of an executor's own that it does not save itself."""
-    from agent_framework import AgentExecutor, Executor, FunctionExecutor
-
-    if isinstance(executor, AgentExecutor | FunctionExecutor) or _has_hooks(executor):
-        return set()
-    return set(vars(executor)) - set(vars(Executor(id="plain", defer_discovery=True))) - _REQUEST_ATTRIBUTES
-
-
-def _has_hooks(executor: Executor) -> bool:
-    from agent_framework import Executor
-
+def _has_hooks(executor: Executor, *, beyond: type[Executor]) -> bool:
+    """Whether an executor saves and restores more than `beyond` does."""
     kind = type(executor)
     return (
-        kind.on_checkpoint_save is not Executor.on_checkpoint_save
-        and kind.on_checkpoint_restore is not Executor.on_checkpoint_restore
+        kind.on_checkpoint_save is not beyond.on_checkpoint_save
+        and kind.on_checkpoint_restore is not beyond.on_checkpoint_restore
     )

@@ -17,7 +17,6 @@ from .executors import (
     executors_of,
     holds_workflow_agent,
     initial_states,
-    put_back_attributes,
 )
 
 if TYPE_CHECKING:
@@ -66,16 +65,13 @@ class SharedWorkflow:
         Raises:
             ConfigurationError: An executor's checkpoint hooks fail, or something in it cannot be restored.
         """
-        executors = executors_of(workflow)
-        check_shareable(executors)
-        put_back_attributes(executors)
+        check_shareable(executors_of(workflow))
         return cls(workflow, await initial_states(workflow))
 
     @asynccontextmanager
     async def use(self, wait: float) -> AsyncGenerator[Workflow]:
         async with AsyncExitStack() as stack:
             await line_up(stack, self._queues, [""], wait)
-            put_back_attributes(executors_of(self.model))
             try:
                 yield self.model
             finally:
@@ -117,7 +113,6 @@ class WorkflowFactory:
             await line_up(stack, self._queues, map(str, sorted(map(id, executors))), wait)
             if not self._used.isdisjoint(executors):
                 check_shareable(executors)
-            put_back_attributes(executors)
             if isinstance(workflow, AsyncContext):
                 await stack.enter_async_context(workflow)
             try:

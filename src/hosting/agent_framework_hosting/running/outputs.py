@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -82,10 +82,27 @@ def converted(value: object, kind: Any) -> object:
     """
     if kind is Any or (isinstance(kind, type) and is_a(value, kind)):
         return value
-    for name in ("model_validate", "from_dict"):
-        if isinstance(value, Mapping) and callable(make := getattr(kind, name, None)):
-            return make(value)
-    return msgspec.convert(value, cast("type[object]", kind))
+    if isinstance(value, Mapping) and (make := maker(kind)) is not None:
+        return make(cast("object", value))
+    return msgspec.convert(value, cast("type[object]", kind), dec_hook=made)
+
+
+def made(kind: type[Any], value: object) -> object:
+    """Make what msgspec cannot, inside an answer: a model, a value of the framework. A text is a message, too.
+
+    Raises:
+        TypeError: It does not fit.
+    """
+    if kind is Message and isinstance(value, str):
+        return Message("user", [value])
+    if isinstance(value, Mapping) and (make := maker(kind)) is not None:
+        return make(cast("object", value))
+    raise TypeError(f"expected {kind.__name__}, got {type(cast('object', value)).__name__}")
+
+
+def maker(kind: Any) -> Callable[[object], object] | None:
+    """Give what makes a pydantic model, or a value of the framework, of a mapping."""
+    return next((getattr(kind, name) for name in ("model_validate", "from_dict") if hasattr(kind, name)), None)
 
 
 def is_a(value: object, kind: type[Any]) -> bool:
@@ -98,6 +115,19 @@ def schema(kind: type[Any]) -> Mapping[str, Any] | None:
     try:
         if hasattr(kind, "model_json_schema"):
             return cast("Mapping[str, Any]", kind.model_json_schema())
-        return msgspec.json.schema(kind)
+        return msgspec.json.schema(kind, schema_hook=inner_schema)
     except (TypeError, ValueError):
         return None
+
+
+def inner_schema(kind: type[Any]) -> dict[str, Any]:
+    """Give the schema of what `made` makes.
+
+    Raises:
+        TypeError: It makes no such thing.
+    """
+    if kind is Message:
+        return {"anyOf": [{"type": "string"}, {"type": "object"}]}
+    if maker(kind) is None:
+        raise TypeError(kind)
+    return {"type": "object"}

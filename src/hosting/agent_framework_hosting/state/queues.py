@@ -37,6 +37,8 @@ class LocalQueues:
             except BaseException:
                 if turn.done() and not turn.cancelled():  # It came all the same: the next one's now.
                     self._leave(name)
+                elif turn in waiting:
+                    waiting.remove(turn)
                 raise
         return partial(self._leave, name)
 
@@ -44,7 +46,7 @@ class LocalQueues:
         waiting = self._waiting[name]
         while waiting:
             turn = waiting.popleft()
-            if not turn.done():  # Who has given up is still in line.
+            if not turn.done():  # Who is just giving up is still in line.
                 turn.set_result(None)
                 return
         del self._waiting[name]

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..errors import HostingError, StateDamaged, StateUnavailable, TurnConflict
+from ..shielding import shielded
 from .clock import Clock, Instant
 from .head import (
     FORMAT,
@@ -36,32 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
-T = TypeVar("T")
 _TRIES = 3
 _READ_PAUSES = (0.1, 0.3, 0.9, 2.0)
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """Finish `work` even if the caller is cancelled meanwhile; then be cancelled.
-
-    What `work` raises goes before the cancellation only in the log: the caller is not there to hear it.
-    """
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            logger.warning("A write failed while its caller was being cancelled: %s", failure)
-        raise cancelled
-    return task.result()
 
 
 async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged_too: bool = False) -> bytes | None:

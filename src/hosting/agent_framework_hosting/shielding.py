@@ -1,0 +1,44 @@
+"""Work that goes on although its caller is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+logger = logging.getLogger("agent_framework.hosting")
+
+T = TypeVar("T")
+LAST_WORDS = 1.0
+
+
+async def shielded(work: Awaitable[T], *, grace: float | None = None) -> T:
+    """Finish `work` even if the caller is cancelled meanwhile; then be cancelled.
+
+    `grace` bounds the seconds from then on: what is not finished is cancelled as well, and left alone if it does not
+    end. What `work` raises goes before the cancellation only in the log: the caller is not there to hear it.
+    """
+    task = asyncio.ensure_future(work)
+    clock = asyncio.get_running_loop().time
+    cancelled: asyncio.CancelledError | None = None
+    deadline: float | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task], timeout=None if deadline is None else max(0.0, deadline - clock()))
+        except asyncio.CancelledError as error:
+            if cancelled is None and grace is not None:
+                deadline = clock() + grace
+            cancelled = cancelled or error
+        else:
+            break
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=LAST_WORDS)
+    if cancelled is None:
+        return task.result()
+    if not task.done() or task.cancelled():
+        logger.warning("Work was given up %s s after its caller had been cancelled.", grace)
+    elif (failure := task.exception()) is not None:
+        logger.warning("Work failed while its caller was being cancelled: %s", failure)
+    raise cancelled
