@@ -142,9 +142,9 @@ class AgentFrameworkHost:
         elif self._warn_of_checkpoints:
             logger.warning(_NO_CHECKPOINTS)
         await self._places.locations.probe(checkpoints=workflow is not None)
-        keeper = None if workflow is None else self._places.keeper(workflow)
+        self._turns.conversations.keeper = None if workflow is None else self._places.keeper(workflow)
         self._turns.tracer = find_tracer()
-        self._turns.runner = await self._source.runner(keeper)
+        self._turns.runner = await self._source.runner()
         self._places.warn()
         for name in self._open_channels():
             logger.warning("Channel %r is open to everybody who can reach it: it has no auth.", name)

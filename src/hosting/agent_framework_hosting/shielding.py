@@ -1,4 +1,4 @@
-"""Work that goes on although its caller is cancelled."""
+"""Work that goes on although its caller is cancelled, and works that end together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeVar
 logger = logging.getLogger("agent_framework.hosting")
 
 T = TypeVar("T")
+U = TypeVar("U")
 LAST_WORDS = 1.0
 
 
@@ -42,3 +43,17 @@ async def shielded(work: Awaitable[T], *, grace: float | None = None) -> T:
     elif (failure := task.exception()) is not None:
         logger.warning("Work failed while its caller was being cancelled: %s", failure)
     raise cancelled
+
+
+async def together(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
+    """Do two works at the same time and wait for both, also where one fails.
+
+    Raises:
+        Exception: What the first of them raised that failed.
+    """
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
 
     from .running.run import Runner
-    from .state.checkpoints import CheckpointKeeper
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -97,8 +96,8 @@ class TargetSource:
             made = build()
         return made
 
-    async def runner(self, keeper: CheckpointKeeper | None) -> Runner:
-        """Make the runner; `keeper` keeps a workflow's checkpoints."""
+    async def runner(self) -> Runner:
+        """Make the runner."""
         target = self._resolved
         workflow = workflow_of(target)
         if workflow is None:
@@ -110,7 +109,6 @@ class TargetSource:
         from .running.instances import SharedWorkflow, WorkflowFactory
         from .running.workflows import WorkflowRunner
 
-        assert keeper is not None
         if forgetful := forgetful_executors(workflow):
             logger.warning(
                 "The executors %s do not save what they keep in attributes: it is lost between turns of different "
@@ -120,13 +118,13 @@ class TargetSource:
                 ", ".join(forgetful),
             )
         if is_workflow(target) and self._from_factory:
-            return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow), keeper)
+            return WorkflowRunner(await WorkflowFactory.capture(self._make, workflow))
         shared = await SharedWorkflow.capture(workflow)
         if is_workflow_agent(target):
             from .running.workflow_agents import WorkflowAgentRunner
 
-            return WorkflowAgentRunner(target, shared, keeper)
-        return WorkflowRunner(shared, keeper)
+            return WorkflowAgentRunner(target, shared)
+        return WorkflowRunner(shared)
 
 
 def refuse_functional(target: object) -> None:

@@ -21,6 +21,7 @@ from .keys import check_key
 from .requests import ChannelRequest, HostedRunResult
 from .shielding import shielded
 from .state.head import random_id
+from .state.holds import reset
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
 
@@ -124,7 +125,7 @@ class Turns:
         began = perf_counter()
         try:
             with record.span_of("hosting.state.reset"):
-                await self.conversations.reset(key)
+                await reset(self.conversations, key)
             record.outcome = "reset"
         except BaseException as error:
             record.outcome = outcome_word(error)
@@ -186,7 +187,7 @@ class ActiveTurn:
         if key is not None and session is not None:
             with self._record.span_of("hosting.state.begin"):
                 self.turn = await turns.conversations.begin(
-                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent, load=runner.load
+                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent
                 )
         # One time-out for all that a turn waits for: the conversation, and a workflow that others run on.
         wait = turns.turn_timeout - (perf_counter() - began)
@@ -234,8 +235,7 @@ class ActiveTurn:
         try:
             if turn is not None:
                 with self._record.span_of("hosting.state.commit"):
-                    checkpoint = await outcome.checkpoint() if outcome.checkpoint is not None else None
-                    await turn.commit(snapshot=outcome.snapshot, checkpoint=checkpoint)
+                    await turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
         finally:
             if turn is None or turn.committed:
                 self.saved = hosted

@@ -83,12 +83,13 @@ def request(key: str | None, word: str, *, turn: str | None = None, **session: A
 async def hosted(
     store: StateStore, target: Any, limits: HostLimits = LONG, *, tracer: Tracer | None = None, **parts: Any
 ) -> AsyncIterator[ChannelContext]:
-    """Serve a target on a store as a host does; `parts` go to its `Conversations`."""
+    """Serve a target on a store as a host does; `parts` go to its `StoredConversations`."""
     source = TargetSource(target)
     await source.start()
     conversations = StoredConversations(store, limits, **parts)
+    conversations.keeper = StoredCheckpoints(store)
     turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
-    turns.runner = await source.runner(StoredCheckpoints(store))
+    turns.runner = await source.runner()
     turns.tracer = tracer
     try:
         yield ChannelContext("test", source, turns, store, limits)

@@ -74,8 +74,9 @@ async def answer(context: ChannelContext, key: str, responses: dict[str, str]) -
 async def read_checkpoint(store: StateStore, key: str) -> WorkflowCheckpoint | None:
     """The checkpoint that a conversation goes on from."""
     conversations = StoredConversations(store, LONG)
+    conversations.keeper = StoredCheckpoints(store)
     try:
-        return (await conversations.peek(key, StoredCheckpoints(store).load))[1]
+        return (await conversations.peek(key))[1]
     except InvalidRequest:
         return None
     finally:

@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import InvalidRequest, StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.holds import reset
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.turn import Turn
 from tests.support.faults import ManualClock
@@ -140,7 +141,7 @@ class Protocol(RuleBasedStateMachine):
         kept = self.kept[key]
         if (instance, key) in self.open:
             return
-        self.runner.run(self.instances[instance].reset(key))
+        self.runner.run(reset(self.instances[instance], key))
         if kept.holder is not None:
             kept.holder.alive = False
             kept.holder = None

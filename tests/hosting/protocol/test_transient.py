@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from agent_framework import WorkflowCheckpoint
 
 from agent_framework_hosting import AgentFrameworkHost, HostLimits
 from agent_framework_hosting.errors import InvalidRequest, SessionTooLarge, TurnBusy, TurnRepeated
+from agent_framework_hosting.state.checkpoints import TransientCheckpoints
 from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.head import Checkpoint
+from agent_framework_hosting.state.holds import reset
 from agent_framework_hosting.state.transient import TransientConversations
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.questions import asking
@@ -121,12 +123,12 @@ async def test_turns_go_in_the_order_they_came_and_wait_in_bounded_time() -> Non
 
 async def test_a_reset_waits_and_begins_anew(conversations: TransientConversations) -> None:
     turn = await conversations.begin(KEY)
-    reset = asyncio.create_task(conversations.reset(KEY))
+    resetting = asyncio.create_task(reset(conversations, KEY))
     await steps()
-    assert not reset.done()
-    await turn.commit(snapshot=b"1", checkpoint=Checkpoint("c"))
+    assert not resetting.done()
+    await turn.commit(snapshot=b"1", checkpoint=WorkflowCheckpoint("w", "hash"))
     await turn.end()
-    await reset
+    await resetting
     turn = await conversations.begin(KEY)
     assert (turn.snapshot, turn.checkpoint) == (None, None)
     assert turn.session.startswith(f"{KEY}#") and len(turn.session) == len(KEY) + 9
@@ -178,12 +180,13 @@ async def test_sizes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         await conversations.begin(KEY)
     with pytest.raises(SessionTooLarge):
         await conversations.begin("child", parent=KEY)
+    conversations.keeper = TransientCheckpoints()
     turn = await conversations.begin("workflow")
-    await turn.commit(snapshot=b"x" * 5, checkpoint=Checkpoint("c", size=6))
+    await turn.commit(snapshot=b"x", checkpoint=WorkflowCheckpoint("w", "hash"))
     await turn.end()
     with pytest.raises(SessionTooLarge):
         await conversations.begin("workflow")
-    await conversations.reset(KEY)
+    await reset(conversations, KEY)
     assert await take(conversations, KEY, b"1") is None
 
 

@@ -18,13 +18,11 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, SupportsAgentRun
 
-    from ..state.holds import Hold, LoadCheckpoint
+    from ..state.holds import Hold
 
 
 class AgentRunner:
     """Runs one agent; turns of different conversations run side by side."""
-
-    load: LoadCheckpoint | None = None
 
     def __init__(self, agent: SupportsAgentRun) -> None:
         self.target = agent

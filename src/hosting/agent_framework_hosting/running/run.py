@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..requests import ChannelRequest, PendingRequest
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate
+    from agent_framework import AgentResponseUpdate, WorkflowCheckpoint
 
-    from ..state.head import Checkpoint
-    from ..state.holds import Hold, LoadCheckpoint
+    from ..state.holds import Hold
 
 
 @dataclass(slots=True)
 class Outcome:
     """What a finished run leaves behind.
 
-    `snapshot` goes into the conversation, and what `checkpoint` gives, which writes a workflow's state; with
-    `resumable` false there is nothing in them that a next turn would need.
+    `snapshot` and a workflow's `checkpoint` go into the conversation; with `resumable` false there is nothing in them
+    that a next turn would need.
     """
 
     pending: Sequence[PendingRequest] = ()
     snapshot: bytes | None = None
-    checkpoint: Callable[[], Awaitable[Checkpoint]] | None = None
+    checkpoint: WorkflowCheckpoint | None = None
     resumable: bool = False
 
 
@@ -50,10 +49,9 @@ class Run(Protocol):
 
 
 class Runner(Protocol):
-    """Makes runs. `target` is what channels see; `load` reads a checkpoint, where its turns begin from one."""
+    """Makes runs. `target` is what channels see."""
 
     target: Any
-    load: LoadCheckpoint | None
 
     async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> Run:
         """Make ready to run, without running: restore the conversation and check the request against it.

@@ -10,7 +10,7 @@ from agent_framework import AgentResponse, Content, InMemoryHistoryProvider, Mes
 
 from ..errors import InvalidRequest
 from ..requests import ChannelRequest
-from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
+from ..state.checkpoints import TurnCheckpoints
 from ..state.sessions import encode_session
 from .agents import AgentRun, has_content, restore_session
 from .instances import SharedWorkflow
@@ -21,7 +21,7 @@ from .workflows import response_values, restore, workflow_outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
 
-    from ..state.holds import Hold, LoadCheckpoint
+    from ..state.holds import Hold
 
 
 # All that a workflow agent takes while it waits for answers.
@@ -31,11 +31,9 @@ _ANSWERS = frozenset({"function_approval_response", "function_result", "computer
 class WorkflowAgentRunner:
     """Runs one workflow agent, one turn at a time, restored before each."""
 
-    def __init__(self, agent: WorkflowAgent, instances: SharedWorkflow, keeper: CheckpointKeeper) -> None:
+    def __init__(self, agent: WorkflowAgent, instances: SharedWorkflow) -> None:
         self.target = agent
         self._instances = instances
-        self._keeper = keeper
-        self.load: LoadCheckpoint | None = keeper.load
 
     async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowAgentRun:
         if request.options:
@@ -53,9 +51,7 @@ class WorkflowAgentRunner:
             workflow = await stack.enter_async_context(self._instances.use(wait))
             checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
             run = AgentRun(self.target, messages, session, turn, {"checkpoint_storage": checkpoints})
-            return WorkflowAgentRun(
-                self.target, run, messages if answering else [], checkpoints, self._keeper, turn, stack
-            )
+            return WorkflowAgentRun(self.target, run, messages if answering else [], checkpoints, turn, stack)
         except BaseException:
             await stack.aclose()
             raise
@@ -85,14 +81,12 @@ class WorkflowAgentRun:
         run: AgentRun,
         answers: Sequence[Message],
         checkpoints: TurnCheckpoints,
-        keeper: CheckpointKeeper,
         turn: Hold | None,
         stack: AsyncExitStack,
     ) -> None:
         self._agent = agent
         self._run = run
         self._checkpoints = checkpoints
-        self._keeper = keeper
         self._turn = turn
         self._stack = stack
         self._answers = answers
@@ -116,7 +110,7 @@ class WorkflowAgentRun:
         return result
 
     async def outcome(self, result: AgentResponse) -> Outcome:
-        outcome = workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
+        outcome = workflow_outcome(self._checkpoints.last)
         if self._turn is not None and self.session is not None:
             outcome.snapshot = encode_session(self._turn.key, self.session)
             outcome.resumable = outcome.resumable or has_content(self.session)

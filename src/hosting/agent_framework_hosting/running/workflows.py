@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent_framework import WorkflowCheckpointException
@@ -13,7 +13,7 @@ from agent_framework import WorkflowCheckpointException
 from ..errors import ConfigurationError, InvalidRequest, StateDamaged
 from ..internals import executor_states, shared_state, workflow_logger
 from ..requests import ChannelRequest
-from ..state.checkpoints import CheckpointKeeper, TurnCheckpoints
+from ..state.checkpoints import TurnCheckpoints
 from .agents import close_stream
 from .approvals import pick
 from .instances import WorkflowInstances
@@ -23,7 +23,7 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowRunResult
 
-    from ..state.holds import Hold, LoadCheckpoint
+    from ..state.holds import Hold
 
 
 _restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
@@ -38,11 +38,9 @@ def quiet_restores() -> None:
 class WorkflowRunner:
     """Runs workflows; `instances` decides whether conversations run side by side or in line."""
 
-    def __init__(self, instances: WorkflowInstances, keeper: CheckpointKeeper) -> None:
+    def __init__(self, instances: WorkflowInstances) -> None:
         self._instances = instances
-        self._keeper = keeper
         self.target = instances.model
-        self.load: LoadCheckpoint | None = keeper.load
 
     async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowRun:
         if request.options:
@@ -55,7 +53,7 @@ class WorkflowRunner:
             if responses is None:
                 check_input(workflow, request.input)
             checkpoints = TurnCheckpoints(stored or self._instances.blank(workflow))
-            return WorkflowRun(workflow, request.input, responses, checkpoints, self._keeper, turn, stack)
+            return WorkflowRun(workflow, request.input, responses, checkpoints, turn, stack)
         except BaseException:
             await stack.aclose()
             raise
@@ -99,7 +97,6 @@ class WorkflowRun:
         message: object,
         responses: Mapping[str, Any] | None,
         checkpoints: TurnCheckpoints,
-        keeper: CheckpointKeeper,
         turn: Hold | None,
         stack: AsyncExitStack,
     ) -> None:
@@ -107,7 +104,6 @@ class WorkflowRun:
         self._message = message
         self._responses = responses
         self._checkpoints = checkpoints
-        self._keeper = keeper
         self._turn = turn
         self._stack = stack
         self._stream: Any = None
@@ -127,7 +123,7 @@ class WorkflowRun:
         return await self._stream.get_final_response()
 
     async def outcome(self, result: WorkflowRunResult) -> Outcome:
-        return workflow_outcome(self._checkpoints.last, self._keeper, self._turn)
+        return workflow_outcome(self._checkpoints.last)
 
     async def close(self) -> None:
         stream, self._stream = self._stream, None
@@ -166,7 +162,7 @@ async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Hold |
     checkpoints.restored()
 
 
-def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, turn: Hold | None) -> Outcome:
+def workflow_outcome(last: WorkflowCheckpoint | None) -> Outcome:
     """Tell what the last checkpoint of a run leaves; its pending requests are what the conversation waits for.
 
     Raises:
@@ -175,11 +171,8 @@ def workflow_outcome(last: WorkflowCheckpoint | None, keeper: CheckpointKeeper, 
     # A run ends when no messages are left: a checkpoint that holds some is an earlier one.
     if last is None or last.messages:
         raise save_failed()
-    outcome = Outcome(pending=pending_requests(last.pending_request_info_events))
-    if turn is not None:
-        outcome.resumable = bool(outcome.pending) or has_state(last)
-        outcome.checkpoint = partial(keeper.keep, turn, last)
-    return outcome
+    pending = pending_requests(last.pending_request_info_events)
+    return Outcome(pending, checkpoint=last, resumable=bool(pending) or has_state(last))
 
 
 def has_state(checkpoint: WorkflowCheckpoint) -> bool:

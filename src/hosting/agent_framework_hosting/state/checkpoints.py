@@ -16,7 +16,6 @@ from agent_framework import WorkflowCheckpointException
 from ..errors import ConfigurationError, StateDamaged, StateUnavailable
 from ..internals import decode_value, encode_value
 from .head import FORMAT, Checkpoint, check_format, random_id
-from .holds import Hold
 from .settle import settled_put
 from .store import ABSENT, StateStore, read
 
@@ -37,9 +36,23 @@ _BLOCKED = re.compile(r"blocked for (?:nested )?type '([^']+)'")
 class CheckpointKeeper(Protocol):
     """Where the checkpoint of a saved turn lives, and how the conversation's head names it."""
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint: ...
+    async def keep(self, place: str, key: str, checkpoint: WorkflowCheckpoint) -> Checkpoint:
+        """Write a checkpoint; `place` begins its name in a store, `key` is its conversation's.
 
-    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint: ...
+        Raises:
+            ConfigurationError: It holds something that could not be read back.
+            StateUnavailable: The storage did not take it.
+        """
+        ...
+
+    async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
+        """Read a checkpoint.
+
+        Raises:
+            StateDamaged: It is missing, or cannot be read.
+            StateUnavailable: The storage did not answer.
+        """
+        ...
 
 
 class StoredCheckpoints:
@@ -51,14 +64,9 @@ class StoredCheckpoints:
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
-        """Write a checkpoint under a name of its own.
-
-        Raises:
-            ConfigurationError: It holds a type that could not be read back.
-        """
-        name = f"k/{turn.path}/c/{turn.generation}/{turn.epoch:012}-{random_id()}"
-        data = encode_checkpoint(turn.key, checkpoint)
+    async def keep(self, place: str, key: str, checkpoint: WorkflowCheckpoint) -> Checkpoint:
+        name = f"{place}-{random_id()}"
+        data = encode_checkpoint(key, checkpoint)
         check_readable(name, data)
         await settled_put(self._store, name, data, if_version=ABSENT)
         return Checkpoint(name, len(data))
@@ -82,8 +90,8 @@ class TransientCheckpoints:
     def __init__(self) -> None:
         self._warned = False
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
-        data = encode_checkpoint(turn.key, checkpoint)
+    async def keep(self, place: str, key: str, checkpoint: WorkflowCheckpoint) -> Checkpoint:
+        data = encode_checkpoint(key, checkpoint)
         if not self._warned:
             try:
                 check_readable("memory", data)
@@ -102,7 +110,7 @@ class ForeignCheckpoints:
     def __init__(self, storage: CheckpointStorage) -> None:
         self._storage = storage
 
-    async def keep(self, turn: Hold, checkpoint: WorkflowCheckpoint) -> Checkpoint:
+    async def keep(self, place: str, key: str, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         try:
             return Checkpoint(await self._storage.save(checkpoint))
         except (WorkflowCheckpointException, TypeError, ValueError) as error:

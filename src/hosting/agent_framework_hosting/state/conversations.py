@@ -14,7 +14,6 @@ from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
 from .head import Head, decode_head, random_id
-from .holds import LoadCheckpoint
 from .queues import LocalQueues
 from .renewal import RenewalThread
 from .sizes import admit_size
@@ -23,6 +22,8 @@ from .turn import Turn, load_content, logger
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
+
+    from .checkpoints import CheckpointKeeper
 
 _FIRST_POLL, _LAST_POLL = 0.02, 0.5
 _REMEMBERED = 10_000
@@ -42,6 +43,7 @@ class StoredConversations:
         thread: RenewalThread | None = None,
     ) -> None:
         self.store = store
+        self.keeper: CheckpointKeeper | None = None
         self._limits = limits
         self._clock = clock or SystemClock()
         self._sleep = sleep
@@ -57,20 +59,19 @@ class StoredConversations:
         *,
         fresh: bool = False,
         parent: str | None = None,
-        load: LoadCheckpoint | None = None,
         to_reset: bool = False,
     ) -> Turn:
         path = conversation_path(check_key(key))
-        take = _Take(key, path, turn_id or random_id(), self._clock.now(), load, to_reset)
+        take = _Take(key, path, turn_id or random_id(), self._clock.now(), to_reset)
         try:
             leave = await self._queues.enter(path, self._limits.turn_timeout.total_seconds())
         except TimeoutError:
             raise TurnBusy.of_conversation() from None
         try:
-            turn = take.turn(self.store, None, None, leave) if fresh else await self._lease(take, leave)
+            turn = take.turn(self.store, None, None, self.keeper, leave) if fresh else await self._lease(take, leave)
             if parent is not None:
                 try:
-                    turn.snapshot, turn.checkpoint = await self.peek(parent, load)
+                    turn.snapshot, turn.checkpoint = await self.peek(parent)
                     turn.stored_key = parent
                 except BaseException:
                     await turn.release()
@@ -91,15 +92,14 @@ class StoredConversations:
             if attempt is not None:
                 if not take.to_reset:
                     self._admit_size(head)
-                turn = take.turn(self.store, head, version, leave)
+                turn = take.turn(self.store, head, version, self.keeper, leave)
                 try:
                     await turn.acquire(
                         ttl=ttl,
                         clock=self._clock,
                         thread=self._thread,
                         attempt=attempt,
-                        load=take.load,
-                        damaged_too=take.to_reset,
+                        to_reset=take.to_reset,
                     )
                 except Lost:
                     logger.debug("Another instance took the conversation first.")
@@ -148,9 +148,7 @@ class StoredConversations:
             return None, None
         return decode_head(name, found[0], key), found[1]
 
-    async def peek(
-        self, key: str, load: LoadCheckpoint | None = None
-    ) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         """Read a conversation's session and checkpoint without taking it.
 
         Raises:
@@ -162,21 +160,13 @@ class StoredConversations:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
         self._admit_size(head)
         try:
-            return await load_content(self.store, head, load)
+            return await load_content(self.store, head, self.keeper)
         except StateDamaged:
             # Its large snapshot may have been replaced between the two reads.
             again, now = await self._read(key, path)
             if again is None or now == version:
                 raise
-            return await load_content(self.store, again, load)
-
-    async def reset(self, key: str) -> None:
-        turn = await self.begin(key, to_reset=True)
-        try:
-            turn.reset_requested = True
-            await turn.commit(snapshot=turn.snapshot, checkpoint=None)
-        finally:
-            await turn.end()
+            return await load_content(self.store, again, self.keeper)
 
     async def close(self) -> None:
         await self._thread.close()
@@ -190,8 +180,14 @@ class _Take:
     path: str
     turn_id: str
     start: Instant
-    load: LoadCheckpoint | None
     to_reset: bool
 
-    def turn(self, store: StateStore, head: Head | None, version: Version | None, leave: Callable[[], None]) -> Turn:
-        return Turn(store, self.path, self.key, self.turn_id, head=head, version=version, leave=leave)
+    def turn(
+        self,
+        store: StateStore,
+        head: Head | None,
+        version: Version | None,
+        keeper: CheckpointKeeper | None,
+        leave: Callable[[], None],
+    ) -> Turn:
+        return Turn(store, self.path, self.key, self.turn_id, head=head, version=version, keeper=keeper, leave=leave)

@@ -83,6 +83,17 @@ def random_id() -> str:
     return secrets.token_hex(16)
 
 
+def next_session(key: str) -> tuple[str, str]:
+    """Give the generation and the session id of a conversation that begins anew."""
+    generation = random_id()[:8]
+    return generation, f"{key}#{generation}"
+
+
+def checkpoint_place(path: str, generation: str, epoch: int) -> str:
+    """Give the beginning of a checkpoint's name."""
+    return f"k/{path}/c/{generation}/{epoch:012}"
+
+
 def log_entry(turn_id: str) -> str:
     """Name one run of a turn: a repeat of it elsewhere has the same id, and must not be taken for this run."""
     return f"{turn_id}:{random_id()[:16]}"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
-    from .head import Checkpoint
-
-LoadCheckpoint = Callable[["Checkpoint"], Awaitable["WorkflowCheckpoint"]]
-"""Reads a checkpoint, or raises StateDamaged: while its conversation is being taken, so that it costs no round more."""
+    from .checkpoints import CheckpointKeeper
 
 
 class Hold(Protocol):
@@ -29,18 +25,11 @@ class Hold(Protocol):
     snapshot: bytes | None
     checkpoint: WorkflowCheckpoint | None
     session: str
-    generation: str
     reset_requested: bool
     committed: bool
 
     @property
-    def path(self) -> str: ...
-
-    @property
     def name(self) -> str: ...
-
-    @property
-    def epoch(self) -> int: ...
 
     @property
     def guarded(self) -> bool: ...
@@ -61,11 +50,12 @@ class Hold(Protocol):
         """
         ...
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
+    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
         """Replace the conversation by what this turn made of it; once begun, a cancellation waits for the end of it.
 
         Raises:
             TurnConflict: Somebody else owns the conversation by now; nothing was saved.
+            ConfigurationError: The checkpoint could not be read back; nothing was saved.
             StateUnavailable: Whether it was saved could not be found out.
         """
         ...
@@ -76,7 +66,9 @@ class Hold(Protocol):
 
 
 class Conversations(Protocol):
-    """All conversations of a host, and how a turn takes one."""
+    """All conversations of a host, and how a turn takes one; `keeper` keeps the checkpoints of a workflow's turns."""
+
+    keeper: CheckpointKeeper | None
 
     async def begin(
         self,
@@ -85,14 +77,13 @@ class Conversations(Protocol):
         *,
         fresh: bool = False,
         parent: str | None = None,
-        load: LoadCheckpoint | None = None,
         to_reset: bool = False,
     ) -> Hold:
         """Wait for the conversation and take it.
 
         `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
-        names the conversation to start from instead. `load` reads the checkpoint of a workflow's conversation. With
-        `to_reset` one that is too large, or cannot be read, is no obstacle.
+        names the conversation to start from instead. With `to_reset` one that is too large, or cannot be read, is no
+        obstacle.
 
         Raises:
             TurnBusy: It was not free within `turn_timeout`.
@@ -103,10 +94,16 @@ class Conversations(Protocol):
         """
         ...
 
-    async def reset(self, key: str) -> None:
-        """Start the conversation anew under a new session id; the old session is archived where there is a store."""
-        ...
-
     async def close(self) -> None:
         """Finish what is under way, and end threads."""
         ...
+
+
+async def reset(conversations: Conversations, key: str) -> None:
+    """Start a conversation anew under a new session id; the old session is archived where there is a store."""
+    turn = await conversations.begin(key, to_reset=True)
+    try:
+        turn.reset_requested = True
+        await turn.commit(snapshot=turn.snapshot, checkpoint=None)
+    finally:
+        await turn.end()

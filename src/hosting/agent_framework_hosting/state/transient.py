@@ -13,13 +13,15 @@ import msgspec
 from ..errors import InvalidRequest, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
-from .head import LOG_LENGTH, Checkpoint, random_id
-from .holds import LoadCheckpoint
+from ..shielding import shielded
+from .head import LOG_LENGTH, Checkpoint, checkpoint_place, next_session
 from .queues import LocalQueues
 from .sizes import admit_size
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
+
+    from .checkpoints import CheckpointKeeper
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -44,6 +46,7 @@ class TransientConversations:
     """
 
     def __init__(self, limits: HostLimits) -> None:
+        self.keeper: CheckpointKeeper | None = None
         self._limits = limits
         self._queues = LocalQueues()
         self._records: OrderedDict[str, Record] = OrderedDict()
@@ -55,7 +58,6 @@ class TransientConversations:
         *,
         fresh: bool = False,
         parent: str | None = None,
-        load: LoadCheckpoint | None = None,
         to_reset: bool = False,
     ) -> TransientTurn:
         try:
@@ -74,32 +76,26 @@ class TransientConversations:
                     admit_size(record.size, self._limits.session_bytes)
             turn = TransientTurn(self, key, record, turn_id, leave)
             if parent is not None:
-                turn.snapshot, turn.checkpoint = await self.peek(parent, load)
+                turn.snapshot, turn.checkpoint = await self.peek(parent)
                 turn.stored_key = parent
-            elif record.checkpoint is not None and load is not None:
-                turn.checkpoint = await load(record.checkpoint)
+            elif not to_reset:
+                turn.checkpoint = await self._load(record)
         except BaseException:
             leave()
             raise
         return turn
 
-    async def peek(
-        self, key: str, load: LoadCheckpoint | None = None
-    ) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         record = self._records.get(key)
         if record is None:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
         admit_size(record.size, self._limits.session_bytes)
-        checkpoint = None if record.checkpoint is None or load is None else await load(record.checkpoint)
-        return record.snapshot, checkpoint
+        return record.snapshot, await self._load(record)
 
-    async def reset(self, key: str) -> None:
-        turn = await self.begin(key, to_reset=True)
-        try:
-            turn.reset_requested = True
-            await turn.commit(snapshot=None, checkpoint=None)
-        finally:
-            await turn.end()
+    async def _load(self, record: Record) -> WorkflowCheckpoint | None:
+        if record.checkpoint is None or self.keeper is None:
+            return None
+        return await self.keeper.load(record.checkpoint)
 
     async def close(self) -> None:
         return None
@@ -119,7 +115,6 @@ class TransientTurn:
     """A `Hold` on a conversation in memory."""
 
     guarded = False
-    epoch = 0
     name = "memory"
 
     def __init__(
@@ -133,7 +128,7 @@ class TransientTurn:
         self.key = self.stored_key = key
         self.snapshot = record.snapshot
         self.checkpoint: WorkflowCheckpoint | None = None
-        self.session, self.generation = record.session, record.generation
+        self.session = record.session
         self.reset_requested = False
         self.committed = False
         self._conversations = conversations
@@ -142,26 +137,32 @@ class TransientTurn:
         self._leave = leave
         self._ended = False
 
-    @property
-    def path(self) -> str:
-        return conversation_path(self.key)
-
     def check(self) -> None:
         return None
 
     def guard(self) -> AbstractAsyncContextManager[Any]:
         return nullcontext()
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
+    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
         log = self._record.log
         if self._turn_id is not None:
             log = (*log, self._turn_id)[-LOG_LENGTH:]
-        session, generation = self.session, self.generation
         if self.reset_requested:
-            generation = random_id()[:8]
-            session, snapshot, checkpoint = f"{self.key}#{generation}", None, None
-        self._conversations.keep(self.key, Record(session, generation, snapshot, checkpoint, log))
+            generation, session = next_session(self.key)
+            record = Record(session, generation, log=log)
+        else:
+            generation = self._record.generation
+            kept = None if checkpoint is None else await self._keep(checkpoint)
+            record = Record(self.session, generation, snapshot, kept, log)
+        self._conversations.keep(self.key, record)
         self.committed = True
+
+    async def _keep(self, checkpoint: WorkflowCheckpoint) -> Checkpoint | None:
+        keeper = self._conversations.keeper
+        if keeper is None:
+            return None
+        place = checkpoint_place(conversation_path(self.key), self._record.generation, 0)
+        return await shielded(keeper.keep(place, self.key, checkpoint))
 
     async def end(self) -> None:
         if not self._ended:

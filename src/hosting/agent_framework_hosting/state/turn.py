@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import HostingError, StateDamaged, StateUnavailable, TurnConflict
-from ..shielding import shielded
+from ..shielding import shielded, together
 from .clock import Clock, Instant
 from .head import (
     FORMAT,
@@ -22,18 +22,21 @@ from .head import (
     Head,
     Lease,
     Snapshot,
+    checkpoint_place,
     decode_head,
     encode_head,
     log_entry,
+    next_session,
     random_id,
 )
-from .holds import LoadCheckpoint
 from .renewal import Renewal, RenewalThread
 from .settle import settled_put
 from .store import ABSENT, Lost, StateStore, Version, read
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
+
+    from .checkpoints import CheckpointKeeper
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
@@ -65,25 +68,18 @@ async def load_snapshot(store: StateStore, snapshot: Snapshot | None, *, damaged
 
 
 async def load_content(
-    store: StateStore, head: Head | None, load: LoadCheckpoint | None, *, damaged_too: bool = False
+    store: StateStore, head: Head | None, keeper: CheckpointKeeper | None, *, to_reset: bool = False
 ) -> tuple[bytes | None, WorkflowCheckpoint | None]:
-    """Read the session and the checkpoint that a head names, at the same time; without `load` no checkpoint is read.
+    """Read the session and the checkpoint that a head names, at the same time; a reset needs no checkpoint.
 
     Raises:
-        StateDamaged: One of them cannot be read; with `damaged_too` that is no obstacle for the session.
+        StateDamaged: One of them cannot be read; with `to_reset` that is no obstacle.
     """
     if head is None:
         return None, None
-    if head.checkpoint is None or load is None:
-        return await load_snapshot(store, head.snapshot, damaged_too=damaged_too), None
-    snapshot, checkpoint = await asyncio.gather(
-        load_snapshot(store, head.snapshot, damaged_too=damaged_too), load(head.checkpoint), return_exceptions=True
-    )
-    if isinstance(snapshot, BaseException):
-        raise snapshot
-    if isinstance(checkpoint, BaseException):
-        raise checkpoint
-    return snapshot, checkpoint
+    if head.checkpoint is None or keeper is None or to_reset:
+        return await load_snapshot(store, head.snapshot, damaged_too=to_reset), None
+    return await together(load_snapshot(store, head.snapshot), keeper.load(head.checkpoint))
 
 
 class Turn:
@@ -98,9 +94,11 @@ class Turn:
         *,
         head: Head | None,
         version: Version | None,
+        keeper: CheckpointKeeper | None,
         leave: Callable[[], None],
     ) -> None:
         self.store = store
+        self.keeper = keeper
         self.path = path
         self.key = key
         self.stored_key = key
@@ -135,12 +133,11 @@ class Turn:
         clock: Clock,
         thread: RenewalThread,
         attempt: int,
-        load: LoadCheckpoint | None = None,
-        damaged_too: bool = False,
+        to_reset: bool = False,
     ) -> None:
         """Write the lease and, at the same time, read a large snapshot and the checkpoint.
 
-        With `damaged_too` the snapshot is taken as it is.
+        With `to_reset` the snapshot is taken as it is.
 
         Raises:
             Lost: Somebody else wrote first.
@@ -154,7 +151,7 @@ class Turn:
             else found.next(epoch=self.epoch, lease=lease)
         )
         began = clock.now()
-        reading = asyncio.ensure_future(load_content(self.store, found, load, damaged_too=damaged_too))
+        reading = asyncio.ensure_future(load_content(self.store, found, self.keeper, to_reset=to_reset))
         try:
             await shielded(self._write_lease(head, clock, began, thread))
             self.snapshot, self.checkpoint = await reading
@@ -205,11 +202,11 @@ class Turn:
                 self.check()
             raise
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
+    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
         self.check()
         await shielded(self._commit(snapshot, checkpoint))
 
-    async def _commit(self, snapshot: bytes | None, checkpoint: Checkpoint | None) -> None:
+    async def _commit(self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
         entry = log_entry(self._id)
         head = await self._result(snapshot, checkpoint, entry)
         self._settled = True
@@ -217,15 +214,15 @@ class Turn:
             raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
         self.committed = True
 
-    async def _result(self, snapshot: bytes | None, checkpoint: Checkpoint | None, entry: str) -> Head:
+    async def _result(self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, entry: str) -> Head:
         before = self._head
         log = (*(before.log if before is not None else ()), entry)[-LOG_LENGTH:]
-        generation, session = self.generation, self.session
-        placed = await self._place(snapshot)
+        generation, session, placed, kept = self.generation, self.session, None, None
         if self.reset_requested:
             await archive(self.store, self.path, generation, self.epoch, snapshot)
-            generation = random_id()[:8]
-            session, placed, checkpoint = f"{self.key}#{generation}", None, None
+            generation, session = next_session(self.key)
+        else:
+            placed, kept = await together(self._place(snapshot), self._keep(checkpoint))
         return Head(
             format=FORMAT,
             key=self.key,
@@ -234,12 +231,17 @@ class Turn:
             session=session,
             generation=generation,
             snapshot=placed,
-            checkpoint=checkpoint,
+            checkpoint=kept,
             log=log,
         )
 
+    async def _keep(self, checkpoint: WorkflowCheckpoint | None) -> Checkpoint | None:
+        if checkpoint is None or self.keeper is None:
+            return None
+        return await self.keeper.keep(checkpoint_place(self.path, self.generation, self.epoch), self.key, checkpoint)
+
     async def _place(self, snapshot: bytes | None) -> Snapshot | None:
-        if snapshot is None or self.reset_requested:
+        if snapshot is None:
             return None
         if len(snapshot) <= INLINE_BYTES:
             return Snapshot(size=len(snapshot), inline=msgspec.Raw(snapshot))
