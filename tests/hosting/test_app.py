@@ -410,6 +410,19 @@ async def test_channels_documents_are_apart() -> None:
         assert list(await a.context.documents.list("")) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"state_dir": 5}, "state_dir is int"),
+        ({"state_dir": {"sessions": []}}, r"state_dir\['sessions'\] is list"),
+        ({"checkpoint_location": 5}, "checkpoint_location is int"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_by_the_settings_name(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        AgentFrameworkHost(lambda: None, channels=[], **setting)
+
+
 def test_state_dir_knows_its_keys(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown keys"):
         host_of(state_dir={"session": tmp_path})

@@ -87,7 +87,8 @@ MODULES = {
     "jsonable": ["NotJson", "jsonable", "plain"],
     "lifespan": ["Lifespan", "LifespanFailed"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
-    "sse": ["EventStream", "encode_event"],
+    "sse": ["SILENCE", "EventStream", "encode_event"],
+    "surrogates": ["utf8"],
 }
 ALIASES = ["Auth", "ChannelResponseHook", "ChannelRunHook", "ChannelStreamUpdateHook", "StateStore", "Target"]
 

@@ -324,6 +324,16 @@ def test_a_second_signal_ends_open_requests_at_once(use: Any, tmp_path: Path) ->
         assert (server.process.returncode, server.steps()) == (0, ["provision", "start", "ended", "stop"]), told
 
 
+def test_a_target_that_swallows_every_cancellation_does_not_keep_the_server(tmp_path: Path) -> None:
+    with serving(tmp_path, GRACE="0.2") as server, connect(server.address()) as connection:
+        connection.sendall(post(b'{"message": "stay"}'))
+        server.until("^hanging")
+        server.process.send_signal(signal.SIGTERM)
+        told = server.end()
+        assert server.process.returncode == -signal.SIGTERM, told
+        assert "do not end" in told
+
+
 def test_a_request_that_ends_within_the_grace_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path, GRACE="50") as server, connect(server.address()) as connection:
         half_a_body(server, connection)

@@ -18,8 +18,8 @@ from agent_framework import AgentSession, Message
 
 from agent_framework_hosting import HostLimits, InvalidRequest, StateUnavailable, TurnBusy
 from agent_framework_hosting.keys import conversation_path
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import Diary, hosted, say
 from tests.support import traced_turns
 from tests.support.channels import serving

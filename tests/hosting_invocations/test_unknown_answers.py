@@ -13,10 +13,10 @@ import pytest
 from starlette.types import ASGIApp
 
 from agent_framework_hosting import HostedRunResult, HostLimits, isolation_key
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import Unknown
+from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting_invocations import InvocationsChannel
 from tests.hosting.protocol.diary import Diary, hosted, read_diary
 from tests.support.asgi import Connection, Reply, post_json

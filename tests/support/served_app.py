@@ -6,6 +6,7 @@ A turn that is told to hang says so on standard error. `GRACE` is passed to `ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ async def provision(provisioning: Provisioning) -> None:
 
 
 class HangingAgent(ScriptedAgent):
-    """Never ends a turn that says `hang`, unless it is cancelled."""
+    """Never ends a turn that says `hang`, unless it is cancelled, nor one that says `stay`."""
 
     async def updates(
         self, messages: list[Message], session: AgentSession | None
@@ -55,6 +56,11 @@ class HangingAgent(ScriptedAgent):
                 await asyncio.Event().wait()
             finally:
                 note("ended")
+        if messages[-1].text == "stay":
+            print("hanging", file=sys.stderr, flush=True)  # noqa: T201 - the test reads it
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
         async for update in super().updates(messages, session):
             yield update
 

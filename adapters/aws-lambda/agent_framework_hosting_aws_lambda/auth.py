@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_framework_hosting.keys import isolation_key
-from agent_framework_hosting.requests import ChannelIdentity
+from agent_framework_hosting import ChannelIdentity, isolation_key
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_framework_hosting.errors import ConfigurationError, HostingError
+from agent_framework_hosting import ConfigurationError, HostingError
 
 
 class UnsupportedEvent(ConfigurationError):

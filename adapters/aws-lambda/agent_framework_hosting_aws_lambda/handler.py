@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mangum import Mangum
 
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting import ConfigurationError
 from agent_framework_hosting.lifespan import Lifespan
 
 from .events import KINDS, refuse, refuse_malformed

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting import ConfigurationError
 
 from .buffered import BufferedApp
 from .call import FunctionsCall

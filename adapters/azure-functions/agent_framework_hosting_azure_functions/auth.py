@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from azure.functions import AuthLevel
 
-from agent_framework_hosting.keys import isolation_key
-from agent_framework_hosting.requests import ChannelIdentity
+from agent_framework_hosting import ChannelIdentity, isolation_key
 
 from .call import current_call
 

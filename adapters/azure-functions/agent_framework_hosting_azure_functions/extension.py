@@ -16,7 +16,7 @@ from azurefunctions.extensions import base  # pyright: ignore[reportMissingTypeS
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting import ConfigurationError
 
 from .call import SCOPE_KEY, FunctionsCall
 

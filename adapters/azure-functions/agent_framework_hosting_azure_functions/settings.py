@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting import ConfigurationError
 
 # An app setting of this name overrides host.json (Functions: "host.json reference", override values).
 PREFIX_SETTING = "AzureFunctionsJobHost__extensions__http__routePrefix"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.functions import Function
 
-from agent_framework_hosting.errors import HostingError
+from agent_framework_hosting import HostingError
 from agent_framework_hosting.lifespan import Lifespan
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from hashlib import sha256
 
 import msgspec
 
-from agent_framework_hosting.errors import InvalidRequest, StateDamaged, StateUnavailable
-from agent_framework_hosting.keys import isolation_key
-from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting import InvalidRequest, StateDamaged, StateStore, StateUnavailable, isolation_key
 
 from .parsing import Invocation
 

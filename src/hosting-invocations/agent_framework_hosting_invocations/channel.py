@@ -12,20 +12,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from agent_framework_hosting.auth import Auth, Authenticator
-from agent_framework_hosting.body import Json, read_json
-from agent_framework_hosting.channels import (
+from agent_framework_hosting import (
+    ChannelContext,
     ChannelContribution,
+    ChannelIdentity,
+    ChannelRequest,
     ChannelResponseHook,
     ChannelRunHook,
+    ChannelSession,
     ChannelStreamUpdateHook,
+    HostedRunResult,
     OnSaved,
+    TurnRepeated,
+    isolation_key,
 )
-from agent_framework_hosting.context import ChannelContext
-from agent_framework_hosting.errors import TurnRepeated
-from agent_framework_hosting.keys import isolation_key
+from agent_framework_hosting.auth import Auth, Authenticator
+from agent_framework_hosting.body import Json, read_json
 from agent_framework_hosting.problems import Problem, problem_of
-from agent_framework_hosting.requests import ChannelIdentity, ChannelRequest, ChannelSession, HostedRunResult
 from agent_framework_hosting.sse import SILENCE, EventStream, encode_event
 
 from .answers import RepeatableCall, StoredAnswers, digest_of

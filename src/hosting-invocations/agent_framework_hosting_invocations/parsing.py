@@ -9,10 +9,8 @@ from hashlib import sha256
 
 import msgspec
 
+from agent_framework_hosting import ChannelIdentity, InvalidRequest, isolation_key
 from agent_framework_hosting.body import Json
-from agent_framework_hosting.errors import InvalidRequest
-from agent_framework_hosting.keys import isolation_key
-from agent_framework_hosting.requests import ChannelIdentity
 
 MAX_SESSION_ID = 512
 MAX_IDEMPOTENCY_KEY = 256

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from agent_framework import AgentResponse, AgentResponseUpdate
 
+from agent_framework_hosting import HostedRunResult
 from agent_framework_hosting.jsonable import plain
-from agent_framework_hosting.requests import HostedRunResult
-from agent_framework_hosting.sse import utf8
+from agent_framework_hosting.surrogates import utf8
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowRunResult

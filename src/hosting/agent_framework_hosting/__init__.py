@@ -10,6 +10,7 @@ from .channels import (
     ChannelRunHook,
     ChannelStreamUpdateHook,
     HostedStream,
+    OnSaved,
     Provisioning,
 )
 from .context import ChannelContext
@@ -85,6 +86,7 @@ __all__ = [
     "HostingError",
     "InvalidRequest",
     "IsolationKeys",
+    "OnSaved",
     "PendingRequest",
     "Provisioning",
     "SessionTooLarge",

@@ -27,7 +27,7 @@ async def apply_run_hook(
     Raises:
         ConfigurationError: The hook returned something else than a request.
     """
-    changed = await outcome(hook(request, target=target, protocol_request=protocol_request))
+    changed = await awaited(hook(request, target=target, protocol_request=protocol_request))
     if not isinstance(changed, ChannelRequest):
         raise ConfigurationError(f"The run hook must return a ChannelRequest, not {type(changed).__name__}.")
     return changed
@@ -42,7 +42,7 @@ async def apply_response_hook(
         ConfigurationError: The hook returned something else than a result.
     """
     with after_the_start():
-        changed = await outcome(hook(result, request=request, channel_name=channel_name))
+        changed = await awaited(hook(result, request=request, channel_name=channel_name))
         if not isinstance(changed, HostedRunResult):
             raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")
     hosted = cast("HostedRunResult[Any]", changed)
@@ -59,7 +59,7 @@ async def apply_update_hook(hook: ChannelStreamUpdateHook, update: AgentResponse
     from agent_framework import AgentResponseUpdate
 
     with after_the_start():
-        changed = await outcome(hook(update))
+        changed = await awaited(hook(update))
         if changed is not None and not isinstance(changed, AgentResponseUpdate):
             raise ConfigurationError(
                 f"The stream update hook must return an AgentResponseUpdate or None, not {type(changed).__name__}."
@@ -67,7 +67,7 @@ async def apply_update_hook(hook: ChannelStreamUpdateHook, update: AgentResponse
     return changed
 
 
-async def outcome(given: object) -> object:
+async def awaited(given: object) -> object:
     """Give what a hook returned, or what it is a promise of."""
     return await given if inspect.isawaitable(given) else given
 

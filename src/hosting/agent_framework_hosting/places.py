@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from .errors import ConfigurationError
 from .internals import own_checkpoints
 from .limits import HostLimits
-from .state.locations import Place, StateLocations, open_state
+from .state.locations import HostStatePaths, Place, StateLocations, open_state
 from .targets import check_workflow
 
 if TYPE_CHECKING:
     from agent_framework import CheckpointStorage, Workflow
 
     from .state.checkpoints import CheckpointKeeper
-    from .state.holds import Conversations
+    from .state.conversations import Conversations
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -31,16 +32,19 @@ class StatePlaces:
 
     def __init__(
         self,
-        state_dir: object,
-        checkpoint_location: str | os.PathLike[str] | CheckpointStorage | None,
+        state_dir: Place | HostStatePaths | Mapping[str, Place] | None,
+        checkpoint_location: Place | CheckpointStorage | None,
         limits: HostLimits,
     ) -> None:
         self._limits = limits
         given = checkpoint_location
         place = given if isinstance(given, (str, os.PathLike)) else None
         self._storage = None if isinstance(given, (str, os.PathLike)) else given
+        if self._storage is not None and not callable(getattr(self._storage, "save", None)):
+            kind = type(self._storage).__name__
+            raise ConfigurationError(f"checkpoint_location is {kind}: give a path, a URL or a CheckpointStorage.")
         self.locations: StateLocations = open_state(
-            cast("Place | None", state_dir), memory_sessions=limits.memory_sessions, checkpoint_location=place
+            state_dir, memory_sessions=limits.memory_sessions, checkpoint_location=place
         )
         # Checkpoints beside the sessions are only a default: a workflow with a storage of its own keeps that.
         default = isinstance(state_dir, Mapping) and "checkpoints" not in state_dir
@@ -51,7 +55,7 @@ class StatePlaces:
     def conversations(self) -> Conversations:
         """Make what turns take their conversations from."""
         if self.locations.durable:
-            from .state.conversations import StoredConversations
+            from .state.stored import StoredConversations
 
             return StoredConversations(self.locations.sessions, self._limits)
 

@@ -194,6 +194,11 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
         for _ in range(_CANCELLATIONS):
             requests.cancel()
             await asyncio.sleep(_PAUSE)
+        if requests.count:
+            logger.error(
+                "Requests (%d) do not end, however often they are cancelled: the process ends.", requests.count
+            )
+            signal.raise_signal(signal.SIGTERM)
 
     ending = asyncio.create_task(end_requests())
     try:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope
 from starlette.responses import Response, StreamingResponse
 
+from .surrogates import utf8
+
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["EventStream", "encode_event"]
+__all__ = ["SILENCE", "EventStream", "encode_event"]
 
 EVENT_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream",
@@ -51,13 +53,6 @@ def check_line(value: str) -> str:
     if any(character in value for character in "\r\n\0"):
         raise ValueError("An event's name and id hold neither line breaks nor NUL.")
     return value
-
-
-def utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 class EventStream(StreamingResponse):

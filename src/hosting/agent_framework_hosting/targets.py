@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -29,6 +30,14 @@ def workflow_of(target: object) -> Workflow | None:
     return target.workflow if is_workflow_agent(target) else None
 
 
+def builder_of(target: object) -> Callable[[], object] | None:
+    """Give what builds a target's workflow, if it is a builder."""
+    if isinstance(target, type) or is_agent(target) or is_workflow(target):
+        return None
+    build = getattr(target, "build", None)
+    return build if callable(build) else None
+
+
 class TargetSource:
     """Resolves a target at start-up, enters what is an async context manager, and makes the runner for it."""
 
@@ -36,7 +45,7 @@ class TargetSource:
         refuse_functional(target)
         self._given = target
         self._resolved: object | None = target if is_agent(target) or is_workflow(target) else None
-        if callable(build := getattr(target, "build", None)) and not isinstance(target, type) and not is_agent(target):
+        if (build := builder_of(target)) is not None:
             # A factory whose first workflow is there to be checked before start-up.
             self._given = target = build
             self._resolved = build()
@@ -92,9 +101,8 @@ class TargetSource:
         made = cast("Any", self._given)()
         if inspect.isawaitable(made):
             made = await made
-        if callable(build := getattr(made, "build", None)) and not is_agent(made) and not is_workflow(made):
-            made = build()
-        return made
+        build = builder_of(made)
+        return made if build is None else build()
 
     async def runner(self) -> Runner:
         """Make the runner."""
@@ -127,6 +135,10 @@ class TargetSource:
         return WorkflowRunner(shared)
 
 
+class TwoCheckpointStorages(ConfigurationError, RuntimeError):
+    """A workflow keeps its checkpoints itself, and the host would, too."""
+
+
 def refuse_functional(target: object) -> None:
     """Refuse a functional workflow, in whatever form.
 
@@ -153,7 +165,7 @@ def check_workflow(workflow: Workflow, *, durable: bool, managed: bool) -> None:
             "name in every process."
         )
     if managed and own_checkpoints(workflow) is not None:
-        raise RuntimeError(
+        raise TwoCheckpointStorages(
             "The workflow has a checkpoint storage of its own and the host manages one as well. Build the workflow "
             "without checkpoint_storage, or leave out checkpoint_location and name only sessions in state_dir: "
             "state_dir={'sessions': …}."

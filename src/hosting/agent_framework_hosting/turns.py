@@ -20,8 +20,8 @@ from .hooks import apply_response_hook, apply_run_hook
 from .keys import check_key
 from .requests import ChannelRequest, HostedRunResult
 from .shielding import shielded
+from .state.conversations import reset
 from .state.head import random_id
-from .state.holds import reset
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
     from .running.run import Run, Runner
-    from .state.holds import Conversations, Hold
+    from .state.conversations import Conversations, Turn
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class ActiveTurn:
     ) -> None:
         self.request = request
         self.channel_name = channel_name
-        self.turn: Hold | None = None
+        self.turn: Turn | None = None
         self.saved: HostedRunResult[Any] | None = None
         """The result, once the turn is saved: also where whoever waited for that was cancelled meanwhile."""
         self._response_hook = response_hook

@@ -13,10 +13,10 @@ from opentelemetry.trace import Tracer
 from agent_framework_hosting import ChannelContext, ChannelRequest, ChannelSession, HostLimits
 from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.state.checkpoints import StoredCheckpoints
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.head import INLINE_BYTES
 from agent_framework_hosting.state.sessions import decode_session
 from agent_framework_hosting.state.store import UNCHANGED, StateStore, Version
+from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.targets import TargetSource
 from agent_framework_hosting.turns import Turns
 

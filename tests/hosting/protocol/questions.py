@@ -22,9 +22,9 @@ from agent_framework_hosting import ChannelContext, HostedRunResult
 from agent_framework_hosting.errors import InvalidRequest
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.checkpoints import StoredCheckpoints
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.head import Checkpoint
 from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import LONG, nothing, request
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.keys import conversation_path
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.head import decode_head, encode_head
+from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock, brief_sleep
 from tests.support.stores import FaultStore, Gate, away, calling

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_framework_hosting.errors import StateUnavailable, TurnConflict, TurnRepeated
-from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock, then
 from tests.support.stores import Fault, FaultStore, Operation, away, calling, lost_answer, lost_request, twice

@@ -14,10 +14,10 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import InvalidRequest, StateUnavailable, TurnBusy, TurnConflict, TurnRepeated
-from agent_framework_hosting.state.conversations import StoredConversations
-from agent_framework_hosting.state.holds import reset
+from agent_framework_hosting.state.conversations import reset
 from agent_framework_hosting.state.memory import MemoryStore
-from agent_framework_hosting.state.turn import Turn
+from agent_framework_hosting.state.stored import StoredConversations
+from agent_framework_hosting.state.turn import StoredTurn
 from tests.support.faults import ManualClock
 from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_request, twice
 
@@ -33,7 +33,7 @@ FAULTS = st.sampled_from([None] * 8 + [lost_answer, lost_request, away, twice])
 class Held:
     """A turn as the model sees it; `alive` until it ends or somebody takes over."""
 
-    turn: Turn
+    turn: StoredTurn
     instance: int
     key: str
     turn_id: str | None

@@ -15,9 +15,9 @@ import pytest
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import StateUnavailable, TurnConflict
-from agent_framework_hosting.state.conversations import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.renewal import RenewalThread
+from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say, written
 from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_answer, lost_request, twice
 
@@ -251,7 +251,7 @@ SCRIPT = """
 import asyncio, os, sys, threading
 from datetime import timedelta
 from agent_framework_hosting import HostLimits
-from agent_framework_hosting.state.conversations import StoredConversations
+from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.renewal import RenewalThread
 from tests.support.stores import FaultStore, calling

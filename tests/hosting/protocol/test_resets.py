@@ -166,10 +166,11 @@ async def test_a_large_session_that_cannot_be_read_is_kept_until_a_reset(store: 
 
 
 NO_FORMAT = b'{"key":"chat:1","rev":"r","epoch":1,"session":"chat:1"}'
+NEWER = b'{"format":1,"key":"chat:1","rev":"r","epoch":1,"session":"chat:1","ran":null}'
 NO_TEXT = b'{"format":1,"key":"chat:1","rev":"\xff","epoch":1,"session":"chat:1"}'
 
 
-@pytest.mark.parametrize("data", [b"rubbish", b"", b'{"format":2}', b'{"format":1}', NO_FORMAT, NO_TEXT])
+@pytest.mark.parametrize("data", [b"rubbish", b"", b'{"format":2}', b'{"format":1}', NO_FORMAT, NO_TEXT, NEWER])
 async def test_a_head_that_cannot_be_read_is_kept(store: FaultStore, data: bytes) -> None:
     async with hosted(store, Diary()) as context:
         await say(context, KEY, "one")

@@ -13,8 +13,8 @@ from agent_framework import WorkflowCheckpoint
 from agent_framework_hosting import AgentFrameworkHost, HostLimits
 from agent_framework_hosting.errors import InvalidRequest, SessionTooLarge, TurnBusy, TurnRepeated
 from agent_framework_hosting.state.checkpoints import TransientCheckpoints
+from agent_framework_hosting.state.conversations import reset
 from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.holds import reset
 from agent_framework_hosting.state.transient import TransientConversations
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.questions import asking

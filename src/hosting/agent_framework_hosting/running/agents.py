@@ -11,14 +11,14 @@ from agent_framework import AgentResponse, AgentSession, Content, Message, Respo
 from ..errors import InvalidRequest
 from ..requests import ChannelRequest
 from ..state.sessions import StoredSession, decode_session, encode_session
-from .approvals import approval_request, approval_response, is_approval, pick
+from .approvals import approval_request, approval_response, check_answers, is_approval
 from .messages import input_messages, origin
 from .run import Outcome
 
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, SupportsAgentRun
 
-    from ..state.holds import Hold
+    from ..state.conversations import Turn
 
 
 class AgentRunner:
@@ -28,7 +28,7 @@ class AgentRunner:
         self.target = agent
         self._takes_options = takes_options(agent)
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> AgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Turn | None, *, wait: float) -> AgentRun:
         stored = restore_session(self.target, turn)
         if request.responses is None:
             messages = input_messages(request)
@@ -57,7 +57,7 @@ def takes_options(agent: SupportsAgentRun) -> bool:
         return False
 
 
-def restore_session(agent: SupportsAgentRun, turn: Hold | None) -> StoredSession | None:
+def restore_session(agent: SupportsAgentRun, turn: Turn | None) -> StoredSession | None:
     """Read the session of a turn, or begin a new one; None without a conversation."""
     if turn is None:
         return None
@@ -79,7 +79,7 @@ def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:
     """
     responses = request.responses or {}
     waiting = {cast("str", item["id"]): item for item in (stored.pending if stored is not None else [])}
-    pick(responses, list(waiting))
+    check_answers(responses, list(waiting))
     contents = [
         approval_response(Content.from_dict(waiting[request_id]), answer, request_id)
         for request_id, answer in responses.items()
@@ -106,7 +106,7 @@ class AgentRun:
         agent: SupportsAgentRun,
         messages: Sequence[Message],
         stored: StoredSession | None,
-        turn: Hold | None,
+        turn: Turn | None,
         keywords: dict[str, Any],
     ) -> None:
         self._agent = agent

@@ -51,7 +51,7 @@ def approval_response(content: Content, answer: object, request_id: str) -> Cont
     return content.to_function_approval_response(answer)
 
 
-def pick(responses: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_answers(responses: Mapping[str, Any], known: Sequence[str]) -> None:
     """Make sure that every answer belongs to a pending request.
 
     Raises:

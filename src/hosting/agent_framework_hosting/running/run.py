@@ -11,7 +11,7 @@ from ..requests import ChannelRequest, PendingRequest
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, WorkflowCheckpoint
 
-    from ..state.holds import Hold
+    from ..state.conversations import Turn
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Runner(Protocol):
 
     target: Any
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> Run:
+    async def prepare(self, request: ChannelRequest, turn: Turn | None, *, wait: float) -> Run:
         """Make ready to run, without running: restore the conversation and check the request against it.
 
         What conversations share is waited for, `wait` seconds at most.

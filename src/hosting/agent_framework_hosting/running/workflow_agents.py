@@ -21,7 +21,7 @@ from .workflows import response_values, restore, workflow_outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, AgentSession, WorkflowAgent, WorkflowCheckpoint
 
-    from ..state.holds import Hold
+    from ..state.conversations import Turn
 
 
 # All that a workflow agent takes while it waits for answers.
@@ -35,7 +35,7 @@ class WorkflowAgentRunner:
         self.target = agent
         self._instances = instances
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowAgentRun:
+    async def prepare(self, request: ChannelRequest, turn: Turn | None, *, wait: float) -> WorkflowAgentRun:
         if request.options:
             raise InvalidRequest("options", "A workflow agent takes no `options`; send the request without them.")
         stored = None if turn is None else turn.checkpoint
@@ -81,7 +81,7 @@ class WorkflowAgentRun:
         run: AgentRun,
         answers: Sequence[Message],
         checkpoints: TurnCheckpoints,
-        turn: Hold | None,
+        turn: Turn | None,
         stack: AsyncExitStack,
     ) -> None:
         self._agent = agent

@@ -15,7 +15,7 @@ from ..internals import executor_states, shared_state, workflow_logger
 from ..requests import ChannelRequest
 from ..state.checkpoints import TurnCheckpoints
 from .agents import close_stream
-from .approvals import pick
+from .approvals import check_answers
 from .instances import WorkflowInstances
 from .outputs import output_update, pending_requests, response_value
 from .run import Outcome
@@ -23,7 +23,7 @@ from .run import Outcome
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowRunResult
 
-    from ..state.holds import Hold
+    from ..state.conversations import Turn
 
 
 _restoring: ContextVar[bool] = ContextVar("hosting_restoring", default=False)
@@ -42,7 +42,7 @@ class WorkflowRunner:
         self._instances = instances
         self.target = instances.model
 
-    async def prepare(self, request: ChannelRequest, turn: Hold | None, *, wait: float) -> WorkflowRun:
+    async def prepare(self, request: ChannelRequest, turn: Turn | None, *, wait: float) -> WorkflowRun:
         if request.options:
             raise InvalidRequest("options", "A workflow takes no `options`; send the request without them.")
         stored = None if turn is None else turn.checkpoint
@@ -66,7 +66,7 @@ def response_values(responses: Mapping[str, Any], stored: WorkflowCheckpoint | N
         InvalidRequest: One belongs to no pending request, or has the wrong type.
     """
     waiting = stored.pending_request_info_events if stored is not None else {}
-    pick(responses, list(waiting))
+    check_answers(responses, list(waiting))
     return {key: response_value(waiting[key], answer, key) for key, answer in responses.items()}
 
 
@@ -97,7 +97,7 @@ class WorkflowRun:
         message: object,
         responses: Mapping[str, Any] | None,
         checkpoints: TurnCheckpoints,
-        turn: Hold | None,
+        turn: Turn | None,
         stack: AsyncExitStack,
     ) -> None:
         self._workflow = workflow
@@ -138,7 +138,7 @@ class WorkflowRun:
         return {"message": self._message, "checkpoint_storage": self._checkpoints}
 
 
-async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Hold | None) -> None:
+async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Turn | None) -> None:
     """Bring the workflow to where its conversation left it, whatever it ran before.
 
     Raises:

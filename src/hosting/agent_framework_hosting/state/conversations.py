@@ -1,56 +1,74 @@
-"""The turn protocol (`state-protocol.md`): who may run in a conversation, and what is kept of it."""
+"""What the rest of the host needs of conversations, wherever they are kept."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from ..errors import InvalidRequest, StateDamaged, TurnBusy, TurnRepeated
-from ..keys import check_key, conversation_path
-from ..limits import HostLimits
-from .clock import Clock, Instant, SystemClock, elapsed
-from .head import Head, decode_head, random_id
-from .queues import LocalQueues
-from .renewal import RenewalThread
-from .sizes import admit_size
-from .store import UNCHANGED, Lost, StateStore, Version
-from .turn import Turn, load_content, logger
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
     from .checkpoints import CheckpointKeeper
 
-_FIRST_POLL, _LAST_POLL = 0.02, 0.5
-_REMEMBERED = 10_000
+
+class Turn(Protocol):
+    """One turn's right to replace a conversation; end it in every case.
+
+    `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
+    the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost,
+    `committed` whether the turn is part of the conversation. Setting `reset_requested` starts the conversation anew
+    when the turn is committed.
+    """
+
+    key: str
+    stored_key: str
+    snapshot: bytes | None
+    checkpoint: WorkflowCheckpoint | None
+    session: str
+    reset_requested: bool
+    committed: bool
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def guarded(self) -> bool: ...
+
+    def check(self) -> None:
+        """Make sure that this turn may still speak for the conversation.
+
+        Raises:
+            TurnConflict: Its lease was lost, or was not renewed in time.
+        """
+        ...
+
+    def guard(self) -> AbstractAsyncContextManager[Any]:
+        """Cancel the body when the right is lost.
+
+        Raises:
+            TurnConflict: That happened.
+        """
+        ...
+
+    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
+        """Replace the conversation by what this turn made of it; once begun, a cancellation waits for the end of it.
+
+        Raises:
+            TurnConflict: Somebody else owns the conversation by now; nothing was saved.
+            ConfigurationError: The checkpoint could not be read back; nothing was saved.
+            StateUnavailable: Whether it was saved could not be found out.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Give back what is still held; without a commit the conversation is as it was before."""
+        ...
 
 
-class StoredConversations:
-    """`Conversations` in a store. Use it on one event loop."""
+class Conversations(Protocol):
+    """All conversations of a host, and how a turn takes one; `keeper` keeps the checkpoints of a workflow's turns."""
 
-    def __init__(
-        self,
-        store: StateStore,
-        limits: HostLimits,
-        *,
-        clock: Clock | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
-        thread: RenewalThread | None = None,
-    ) -> None:
-        self.store = store
-        self.keeper: CheckpointKeeper | None = None
-        self._limits = limits
-        self._clock = clock or SystemClock()
-        self._sleep = sleep
-        self._jitter = jitter
-        self._queues = LocalQueues()
-        self._thread = thread or RenewalThread()
-        self._seen: OrderedDict[str, tuple[str, Instant]] = OrderedDict()
+    keeper: CheckpointKeeper | None
 
     async def begin(
         self,
@@ -61,133 +79,31 @@ class StoredConversations:
         parent: str | None = None,
         to_reset: bool = False,
     ) -> Turn:
-        path = conversation_path(check_key(key))
-        take = _Take(key, path, turn_id or random_id(), self._clock.now(), to_reset)
-        try:
-            leave = await self._queues.enter(path, self._limits.turn_timeout.total_seconds())
-        except TimeoutError:
-            raise TurnBusy.of_conversation() from None
-        try:
-            turn = take.turn(self.store, None, None, self.keeper, leave) if fresh else await self._lease(take, leave)
-            if parent is not None:
-                try:
-                    turn.snapshot, turn.checkpoint = await self.peek(parent)
-                    turn.stored_key = parent
-                except BaseException:
-                    await turn.release()
-                    raise
-        except BaseException:
-            leave()
-            raise
-        return turn
+        """Wait for the conversation and take it.
 
-    async def _lease(self, take: _Take, leave: Callable[[], None]) -> Turn:
-        ttl = self._limits.lease.total_seconds()
-        head, version = await self._read(take.key, take.path)
-        delay = _FIRST_POLL
-        while True:
-            if head is not None and not take.to_reset and head.knows(take.turn_id):
-                raise TurnRepeated.of_request()
-            attempt = self._next_attempt(take.path, head, ttl)
-            if attempt is not None:
-                if not take.to_reset:
-                    self._admit_size(head)
-                turn = take.turn(self.store, head, version, self.keeper, leave)
-                try:
-                    await turn.acquire(
-                        ttl=ttl,
-                        clock=self._clock,
-                        thread=self._thread,
-                        attempt=attempt,
-                        to_reset=take.to_reset,
-                    )
-                except Lost:
-                    logger.debug("Another instance took the conversation first.")
-                except BaseException:
-                    await turn.release()
-                    raise
-                else:
-                    return turn
-            if elapsed(take.start, self._clock.now()) + delay > self._limits.turn_timeout.total_seconds():
-                raise TurnBusy.of_conversation()
-            await self._sleep(delay * (0.75 + 0.5 * self._jitter()))
-            delay = min(delay * 1.5, _LAST_POLL)
-            head, version = await self._read(take.key, take.path, head, version)
-
-    def _next_attempt(self, path: str, head: Head | None, ttl: float) -> int | None:
-        """Give the number of the attempt that may begin now, or None while a live holder has the lease.
-
-        A holder counts as dead after one `rev` was seen unchanged for as long as any lease in play.
-        """
-        if head is None or head.lease is None:
-            self._seen.pop(path, None)
-            return 1
-        now = self._clock.now()
-        seen = self._seen.get(path)
-        if seen is None or seen[0] != head.rev:
-            self._seen[path] = (head.rev, now)
-            self._seen.move_to_end(path)
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
-            return None
-        if elapsed(seen[1], now) < max(ttl, head.lease.ttl):
-            return None
-        return head.lease.attempt + 1
-
-    def _admit_size(self, head: Head | None) -> None:
-        admit_size(0 if head is None else head.size, self._limits.session_bytes)
-
-    async def _read(
-        self, key: str, path: str, known: Head | None = None, version: Version | None = None
-    ) -> tuple[Head | None, Version | None]:
-        name = f"k/{path}/head"
-        found = await self.store.get(name, unless=version)
-        if found is UNCHANGED:
-            return known, version
-        if found is None:
-            return None, None
-        return decode_head(name, found[0], key), found[1]
-
-    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
-        """Read a conversation's session and checkpoint without taking it.
+        `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
+        names the conversation to start from instead. With `to_reset` one that is too large, or cannot be read, is no
+        obstacle.
 
         Raises:
-            InvalidRequest: There is no such conversation.
+            TurnBusy: It was not free within `turn_timeout`.
+            TurnRepeated: A turn with this id is already part of it.
+            SessionTooLarge: It is larger than `session_bytes`.
+            StateDamaged: It cannot be read.
+            InvalidRequest: There is no such parent.
         """
-        path = conversation_path(check_key(key))
-        head, version = await self._read(key, path)
-        if head is None:
-            raise InvalidRequest("session", "There is no such conversation to continue from.")
-        self._admit_size(head)
-        try:
-            return await load_content(self.store, head, self.keeper)
-        except StateDamaged:
-            # Its large snapshot may have been replaced between the two reads.
-            again, now = await self._read(key, path)
-            if again is None or now == version:
-                raise
-            return await load_content(self.store, again, self.keeper)
+        ...
 
     async def close(self) -> None:
-        await self._thread.close()
+        """Finish what is under way, and end threads."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Take:
-    """One attempt to begin a turn."""
-
-    key: str
-    path: str
-    turn_id: str
-    start: Instant
-    to_reset: bool
-
-    def turn(
-        self,
-        store: StateStore,
-        head: Head | None,
-        version: Version | None,
-        keeper: CheckpointKeeper | None,
-        leave: Callable[[], None],
-    ) -> Turn:
-        return Turn(store, self.path, self.key, self.turn_id, head=head, version=version, keeper=keeper, leave=leave)
+async def reset(conversations: Conversations, key: str) -> None:
+    """Start a conversation anew under a new session id; the old session is archived where there is a store."""
+    turn = await conversations.begin(key, to_reset=True)
+    try:
+        turn.reset_requested = True
+        await turn.commit(snapshot=turn.snapshot, checkpoint=None)
+    finally:
+        await turn.end()

@@ -17,7 +17,7 @@ INLINE_BYTES = 128 * 1024
 NO_JSON = msgspec.Raw(b"")
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may write. `ttl` in seconds; `attempt` counts take-overs in a row, from 1."""
 
     token: str
@@ -25,7 +25,7 @@ class Lease(msgspec.Struct, frozen=True):
     attempt: int = 1
 
 
-class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A conversation's session: as JSON in the head itself, or the name and SHA-256 of its own document."""
 
     size: int
@@ -34,15 +34,18 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     sha: str | None = None
 
 
-class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where a workflow's state is, as its keeper names it; `size` in bytes is 0 where the keeper cannot tell."""
 
     name: str
     size: int = 0
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries."""
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries.
+
+    What a later release adds is refused here, not lost: this one would write the head back without it.
+    """
 
     key: str
     rev: str
@@ -113,7 +116,10 @@ def decode_head(name: str, data: bytes, key: str) -> Head:
         head = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         check_format(name, data)
-        message = f"The stored document {name!r} is damaged. It was kept; restore or remove it."
+        message = (
+            f"The stored document {name!r} is damaged, or of a later release. It was kept: restore it, or update the "
+            "package everywhere that shares this state."
+        )
         raise StateDamaged(name, message) from None
     if head.format != FORMAT:
         check_format(name, data)

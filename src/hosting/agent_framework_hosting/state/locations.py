@@ -162,6 +162,8 @@ def locate(place: Place, setting: str) -> Directory | None:
     Raises:
         ConfigurationError: It names something else; `setting` says whose value it is.
     """
+    if not isinstance(cast("object", place), str | bytes | os.PathLike):
+        raise ConfigurationError(f"{setting} is {type(place).__name__}: name a directory or give a URL.")
     text = os.fsdecode(place)
     if not text:
         raise ConfigurationError(f"{setting} is empty. Name a directory, or leave it out to keep state in memory.")

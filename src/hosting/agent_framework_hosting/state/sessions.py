@@ -14,6 +14,7 @@ from agent_framework import AgentSession
 
 from ..errors import ConfigurationError, StateDamaged
 from ..internals import is_taken, types_with_codec
+from ..surrogates import utf8
 from .head import FORMAT, check_format
 
 MAX_DEPTH = 200
@@ -44,11 +45,7 @@ def encode_session(key: str, session: AgentSession, pending: Sequence[Mapping[st
     except (TypeError, ValueError) as error:
         bad = _find_unstorable(document["session"], "session") or _find_unstorable(document["pending"], "pending")
         raise _refused(*(bad or ("session", str(error)))) from None
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # Halves of a surrogate pair have no UTF-8 form: join those that fit, replace the others.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    return utf8(text)
 
 
 def decode_session(name: str, data: bytes, key: str) -> StoredSession:

@@ -112,7 +112,7 @@ class TransientConversations:
 
 
 class TransientTurn:
-    """A `Hold` on a conversation in memory."""
+    """A `Turn` of a conversation in memory."""
 
     guarded = False
     name = "memory"

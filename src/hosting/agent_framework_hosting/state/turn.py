@@ -82,8 +82,8 @@ async def load_content(
     return await together(load_snapshot(store, head.snapshot), keeper.load(head.checkpoint))
 
 
-class Turn:
-    """A `Hold` on a conversation in a store: as this turn found it, and its lease."""
+class StoredTurn:
+    """A `Turn` of a conversation in a store: as it was found, and the lease."""
 
     def __init__(
         self,
