@@ -12,9 +12,7 @@ from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-
+from .contained import Contained
 from .errors import ConfigurationError, HostingError, InvalidRequest
 from .hooks import apply_response_hook, apply_run_hook
 from .keys import check_key
@@ -133,10 +131,6 @@ class Turns:
         finally:
             record.store_time = perf_counter() - began
             record.finish()
-
-
-class TargetFailed(RuntimeError):
-    """The target ended in a way that would mean something else to the host or its server; the cause is chained."""
 
 
 class Phase(Enum):
@@ -296,40 +290,6 @@ class ActiveTurn:
                     await self.turn.end()
             finally:
                 self._record.finish()
-
-
-class Contained:
-    """A context that keeps apart what the target does to its own run from what others do to it.
-
-    Raises:
-        TargetFailed: The target cancelled itself, or raised what would end the server or answer the caller.
-        CancelledError: Somebody else cancelled the run, also where the target swallowed that.
-    """
-
-    __slots__ = ("_before", "_task")
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._before = 0 if self._task is None else self._task.cancelling()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        cancelled = self._task is not None and self._task.cancelling() > self._before
-        match error:
-            case None:
-                if cancelled:
-                    # The target swallowed it; whoever asked for it is gone all the same.
-                    raise asyncio.CancelledError
-            case asyncio.CancelledError():
-                if self._task is not None and not cancelled:
-                    # Of a task or scope of the target's own.
-                    raise TargetFailed("The target cancelled its own run.") from error
-            case SystemExit() | GeneratorExit() | HTTPException() | ClientDisconnect():
-                # None of these may end the server, or answer the caller, in the name of the host.
-                raise TargetFailed(f"The target raised {type(error).__name__}.") from error
-            case BaseExceptionGroup() if not isinstance(error, Exception):
-                raise TargetFailed("The target raised a group with more than exceptions in it.") from error
-            case _:
-                return
 
 
 def turn_id(key: str, request: ChannelRequest) -> str | None:
