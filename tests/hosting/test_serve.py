@@ -334,14 +334,27 @@ def test_a_target_that_swallows_every_cancellation_does_not_keep_the_server(tmp_
         assert "do not end" in told
 
 
-def test_a_request_that_ends_within_the_grace_is_answered(tmp_path: Path) -> None:
-    with serving(tmp_path, GRACE="50") as server, connect(server.address()) as connection:
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_request_that_ends_within_the_grace_is_answered(workers: int, group: bool, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, and systemd, tell the whole group at once: that is one signal all the same."""
+    state = {"STATE": str(tmp_path / "state")}
+    with (
+        serving(tmp_path, "--workers", str(workers), GRACE="50", **state) as server,
+        connect(server.address()) as connection,
+    ):
         half_a_body(server, connection)
-        server.process.send_signal(signal.SIGTERM)
+        if group:
+            os.killpg(server.process.pid, signal.SIGTERM)
+        else:
+            server.process.send_signal(signal.SIGTERM)
+        if workers == 2:
+            server.until("Stopping")
         connection.sendall(b': "x", "session_id": "s"'.ljust(39) + b"}")
         receive(connection, b'"1: x"')
         told = server.end()
-        assert (server.process.returncode, server.steps()) == (0, ["provision", "start", "stop"]), told
+        assert server.process.returncode == 0, told
+        assert sorted(server.steps()) == ["provision", *["start"] * workers, *["stop"] * workers], told
 
 
 def test_workers_end_with_open_requests_too(tmp_path: Path) -> None:

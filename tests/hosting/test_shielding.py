@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import anyio
 import pytest
 
 from agent_framework_hosting.shielding import shielded
@@ -75,3 +76,12 @@ async def test_work_that_cancels_itself_is_cancelled() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await shielded(work())
+
+
+async def test_a_scope_that_cancels_again_and_again_does_not_keep_it_from_ending() -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        with anyio.move_on_after(0.01):
+            await shielded(work(), grace=0.05)

@@ -20,7 +20,9 @@ from agent_framework import (
     Executor,
     InMemoryCheckpointStorage,
     Message,
+    Workflow,
     WorkflowBuilder,
+    WorkflowCheckpoint,
     WorkflowCheckpointException,
     WorkflowContext,
     WorkflowEvent,
@@ -43,6 +45,8 @@ from agent_framework_hosting import (
     StateDamaged,
     StateUnavailable,
 )
+from agent_framework_hosting.state.checkpoints import ForeignCheckpoints
+from agent_framework_hosting.state.head import Checkpoint
 from tests.support.channels import ProbeChannel, Served, serving, started
 from tests.support.targets import (
     ChatMemory,
@@ -148,6 +152,8 @@ ANSWERS: dict[str, tuple[Any, Any, Any, Any]] = {
     "dict[str, int]": (dict[str, int], {"a": 1}, {"a": 1}, {"a": "x"}),
     "dataclass": (Plan, {"steps": ["a"]}, Plan(["a"]), {"steps": 1}),
     "model": (Choice, {"size": 1}, Choice(size=1), {"size": "large"}),
+    "models": (list[Choice], [{"size": 1}], [Choice(size=1)], ["large"]),
+    "models as they are": (list[Choice], [Choice(size=1)], [Choice(size=1)], [1]),
     "model for text": (Choice, {"size": 1}, Choice(size=1), "large"),
 }
 for kind in (Plan, Choice):
@@ -204,6 +210,16 @@ async def test_a_yes_or_no_is_one_where_one_is_asked_for(kind: Any, given: bool)
         (pending,) = (await served.ask("a", "x")).pending
         (answered,) = outputs(await served.answer("a", {pending.id: given}))
         assert answered is given
+
+
+@pytest.mark.parametrize("kind", [Choice | str, str | Choice], ids=str)
+async def test_a_union_with_a_model_is_answered_by_either(kind: Any) -> None:
+    async with serving(asking(kind)) as served:
+        for given, gotten in (("x", "x"), ({"size": 1}, Choice(size=1))):
+            (pending,) = (await served.ask("a", "x")).pending
+            with pytest.raises(InvalidRequest, match="does not fit"):
+                await served.answer("a", {pending.id: [7]})
+            assert outputs(await served.answer("a", {pending.id: given})) == [gotten]
 
 
 async def test_in_memory_a_workflow_may_ask_for_a_union() -> None:
@@ -764,3 +780,48 @@ async def test_a_look_without_a_key_of_its_own_leaves_no_checkpoint(tmp_path: Pa
 
 def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.rglob("c/*/*"))
+
+
+class HangingStorage(InMemoryCheckpointStorage):
+    async def save(self, checkpoint: Any) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async def load(self, checkpoint_id: str) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_a_given_storage_that_hangs_is_given_up() -> None:
+    keeper = ForeignCheckpoints(HangingStorage(), timeout=0.01)
+    with pytest.raises(StateUnavailable, match="did not save"):
+        await keeper.keep("k/c/0", "a", WorkflowCheckpoint("w", "hash"))
+    with pytest.raises(StateUnavailable, match="did not give"):
+        await keeper.load(Checkpoint("c"))
+
+
+class ManagedWorkflow(Workflow):
+    """Fails when it is left, although its turn is saved by then."""
+
+    async def __aenter__(self) -> ManagedWorkflow:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        raise OSError("cannot be left")
+
+
+async def test_a_saved_turn_is_concluded_also_where_its_workflow_cannot_be_left() -> None:
+    def make() -> Workflow:
+        workflow = memory_workflow()
+        workflow.__class__ = ManagedWorkflow
+        return workflow
+
+    seen: list[bool] = []
+
+    def hook(result: HostedRunResult[Any], **_: Any) -> HostedRunResult[Any]:
+        seen.append(result.saved)
+        return result
+
+    async with serving(make) as served:
+        with pytest.raises(OSError, match="cannot be left"):
+            await served.ask("a", "x", hooks={"response_hook": hook})
+    assert seen == [True]

@@ -310,3 +310,13 @@ async def test_an_exception_that_is_raised_again_before_a_run_has_its_own_header
         assert (await invoke(app, "x")).headers["x-should-retry"] == "false"
         late = False
         assert "x-should-retry" not in (await invoke(app, "x")).headers
+
+
+@streamed
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), asyncio.CancelledError()], ids=repr)
+async def test_a_response_hook_cannot_end_the_server_either(error: BaseException, stream: bool) -> None:
+    def end(*_: Any, **__: Any) -> Any:
+        raise error
+
+    async with started(ScriptedAgent(), response_hook=end) as app:
+        assert failure(await invoke(app, "x", stream=stream), begun=stream)["code"] == "target_failed"

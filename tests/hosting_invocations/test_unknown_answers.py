@@ -143,8 +143,9 @@ async def test_a_client_that_leaves_while_its_turn_is_saved_finds_the_answer_lat
 
 
 @STREAM
+@pytest.mark.parametrize("saving", [False, True], ids=["concluding", "saving"])
 async def test_a_request_that_is_cancelled_while_its_hook_runs_is_answered_later(
-    store: FaultStore, stream: bool
+    store: FaultStore, stream: bool, saving: bool
 ) -> None:
     """The server goes down, and cancels again and again: the hook of a saved turn is called once, and its work kept."""
     agent, calls = Diary(), list[str]()
@@ -159,8 +160,16 @@ async def test_a_request_that_is_cancelled_while_its_hook_runs_is_answered_later
 
     body = {"message": "one", "session_id": "s", "stream": stream}
     headers = {"authorization": "Bearer ops-key-0123456789", "idempotency-key": "k1"}
+    gate = Gate()
     async with served(store, agent, response_hook=hook) as app:
+        if saving:
+            store.plan(gate.before, kind="put", name="head", nth=2)
         request = asyncio.create_task(post_json(app, "/invocations", body, headers))
+        if saving:
+            await gate.reached()
+            request.cancel()
+            await asyncio.sleep(0)
+            gate.open()
         await running.wait()
         for _ in range(3):
             request.cancel()

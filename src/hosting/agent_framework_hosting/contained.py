@@ -15,12 +15,17 @@ class TargetFailed(RuntimeError):
 class Contained:
     """A context that keeps apart what the target does to its own run from what others do to it.
 
+    `allowed` may pass all the same: what a hook of the operator's may answer with.
+
     Raises:
         TargetFailed: The target cancelled itself, or raised what would end the server or answer the caller.
         CancelledError: Somebody else cancelled the run, also where the target swallowed that.
     """
 
-    __slots__ = ("_before", "_task")
+    __slots__ = ("_allowed", "_before", "_task")
+
+    def __init__(self, *allowed: type[Exception]) -> None:
+        self._allowed = allowed
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
@@ -37,6 +42,8 @@ class Contained:
                 if self._task is not None and not cancelled:
                     # Of a task or scope of the target's own.
                     raise TargetFailed("The target cancelled its own run.") from error
+            case _ if isinstance(error, self._allowed):
+                return
             case SystemExit() | GeneratorExit() | HTTPException() | ClientDisconnect():
                 # None of these may end the server, or answer the caller, in the name of the host.
                 raise TargetFailed(f"The target raised {type(error).__name__}.") from error

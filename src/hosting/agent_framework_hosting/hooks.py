@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
 
+from .contained import Contained
 from .errors import ConfigurationError, HostingError
 from .problems import STOP_RETRIES
 from .requests import ChannelRequest, HostedRunResult
@@ -41,7 +42,7 @@ async def apply_response_hook(
     Raises:
         ConfigurationError: The hook returned something else than a result.
     """
-    with after_the_start():
+    with after_the_start(), Contained(HTTPException):
         changed = await awaited(hook(result, request=request, channel_name=channel_name))
         if not isinstance(changed, HostedRunResult):
             raise ConfigurationError(f"The response hook must return a HostedRunResult, not {type(changed).__name__}.")

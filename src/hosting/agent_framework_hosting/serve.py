@@ -31,6 +31,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ELSEWHERE = frozenset({"bind", "insecure_bind", "quic_bind"})
 _GRACE = 10.0
 _CANCELLATIONS, _PAUSE = 10, 0.5
+_TOGETHER = 1.0
 
 
 class MissingExtra(HostingError, RuntimeError):
@@ -166,13 +167,25 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
     loop = asyncio.get_running_loop()
     told, again = asyncio.Event(), asyncio.Event()
 
+    by_parent: list[float] = []
+
+    def stop_with_parent() -> None:
+        if parent is not None:
+            loop.remove_reader(parent.fileno())
+        by_parent.append(loop.time())
+        told.set()
+
     def stop() -> None:
-        (again if told.is_set() else told).set()
+        # Ctrl-C in a terminal, or a supervisor, tells a worker as well as its parent: that is one signal.
+        if by_parent and loop.time() - by_parent[0] < _TOGETHER:
+            by_parent.clear()
+        else:
+            (again if told.is_set() else told).set()
 
     for name in SIGNALS:
         loop.add_signal_handler(name, stop)
     if parent is not None:
-        loop.add_reader(parent.fileno(), stop)
+        loop.add_reader(parent.fileno(), stop_with_parent)
     requests = Requests(host.app)
 
     async def end_requests() -> None:
@@ -188,12 +201,12 @@ async def serve_until_stopped(host: AgentFrameworkHost, settings: Config, parent
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.graceful_timeout):
                 await again.wait()
-        for name in SIGNALS:
-            loop.remove_signal_handler(name)  # From now on a signal ends the process at once.
         # Hypercorn waits for open connections without a bound, and a target may swallow what it is told.
         for _ in range(_CANCELLATIONS):
             requests.cancel()
             await asyncio.sleep(_PAUSE)
+            for name in SIGNALS:
+                loop.remove_signal_handler(name)  # From now on a signal ends the process at once.
         if requests.count:
             logger.error(
                 "Requests (%d) do not end, however often they are cancelled: the process ends.", requests.count
@@ -257,6 +270,9 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
     ]
 
     def stop(*_: object) -> None:
+        if not held.closed:
+            held.close()  # Tells all of them. A signal to the group has told them already: it counts once.
+            return
         for process in processes:
             if process.is_alive():
                 process.terminate()
@@ -269,9 +285,9 @@ def run_workers(host: AgentFrameworkHost, settings: Config, listener: socket.soc
         signal.signal(name, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     wait([process.sentinel for process in processes])
-    stop()
+    held.close()
     for process in processes:
-        process.join(_GRACE)
+        process.join(settings.graceful_timeout + _CANCELLATIONS * _PAUSE + _GRACE)
         if process.is_alive():
             process.kill()
             process.join()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from anyio import CancelScope
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -21,28 +24,31 @@ async def shielded(work: Awaitable[T], *, grace: float | None = None) -> T:
     end. What `work` raises goes before the cancellation only in the log: the caller is not there to hear it.
     """
     task = asyncio.ensure_future(work)
-    clock = asyncio.get_running_loop().time
-    cancelled: asyncio.CancelledError | None = None
-    deadline: float | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task], timeout=None if deadline is None else max(0.0, deadline - clock()))
-        except asyncio.CancelledError as error:
-            if cancelled is None and grace is not None:
-                deadline = clock() + grace
-            cancelled = cancelled or error
-        else:
-            break
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=LAST_WORDS)
-    if cancelled is None:
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError as error:
+        cancelled = error
+    else:
         return task.result()
+    with CancelScope(shield=True):  # AnyIO would cancel in every round of the loop.
+        await ended(task, grace)
     if not task.done() or task.cancelled():
         logger.warning("Work was given up %s s after its caller had been cancelled.", grace)
     elif (failure := task.exception()) is not None:
         logger.warning("Work failed while its caller was being cancelled: %s", failure)
     raise cancelled
+
+
+async def ended(task: asyncio.Future[Any], grace: float | None) -> None:
+    """Wait for the end of a task, through every further cancellation; after `grace` seconds cancel it."""
+    clock = asyncio.get_running_loop().time
+    deadline = None if grace is None else clock() + grace
+    while not task.done() and (deadline is None or clock() < deadline):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task], timeout=None if deadline is None else deadline - clock())
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=LAST_WORDS)
 
 
 async def together(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:

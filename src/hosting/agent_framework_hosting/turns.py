@@ -74,11 +74,11 @@ class Turns:
         try:
             run = await active.begin()
             await active.save(await active.inside(run.once()))
+            await active.end(None)
         except BaseException as error:
             await active.end(error)
             await active.conclude_unheard()
             raise
-        await active.end(None)
         return await active.conclude()
 
     async def stream(
@@ -235,8 +235,10 @@ class ActiveTurn:
                 self.saved = hosted
         self._record.store_time += perf_counter() - began
 
-    async def conclude(self, *, grace: float = GRACE) -> HostedRunResult[Any]:
+    async def conclude(self) -> HostedRunResult[Any]:
         """Give the saved result to the response hook and to `on_saved`, whatever becomes of the caller.
+
+        Whoever asks again after a failure has them called again.
 
         Raises:
             Exception: What one of them raised.
@@ -244,19 +246,18 @@ class ActiveTurn:
         assert self.saved is not None
         if self._response_hook is None and self._on_saved is None:
             return self.saved
-        if self._conclusion is None:
+        if self._conclusion is None or self._conclusion.cancelled():
             self._conclusion = asyncio.ensure_future(self._concluded(self.saved))
         try:
-            return await shielded(self._conclusion, grace=grace)
+            return await shielded(self._conclusion, grace=GRACE)
         except Exception:
-            self._conclusion = None  # Whoever asks again calls them again.
+            self._conclusion = None
             raise
 
     async def _concluded(self, hosted: HostedRunResult[Any]) -> HostedRunResult[Any]:
         if self._response_hook is not None:
-            hosted = await apply_response_hook(
-                self._response_hook, hosted, request=self.request, channel_name=self.channel_name
-            )
+            hook, request, name = self._response_hook, self.request, self.channel_name
+            hosted = await apply_response_hook(hook, hosted, request=request, channel_name=name)
         if self._on_saved is not None:
             await self._on_saved(hosted)
         return hosted
@@ -267,7 +268,7 @@ class ActiveTurn:
             return
         try:
             async with asyncio.timeout(GRACE):
-                await self.conclude(grace=0)
+                await self.conclude()
         except Exception:
             logger.warning("What follows a saved turn failed after its caller had gone.", exc_info=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 
 import msgspec
 from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
@@ -84,7 +86,14 @@ def converted(value: object, kind: Any) -> object:
         return value
     if isinstance(value, Mapping) and (make := maker(kind)) is not None:
         return make(cast("object", value))
-    return msgspec.convert(value, cast("type[object]", kind), dec_hook=made)
+    try:
+        return msgspec.convert(value, cast("type[object]", kind), dec_hook=made)
+    except TypeError:
+        # msgspec takes no union with a type that it does not know.
+        for member in get_args(kind) if get_origin(kind) in (Union, UnionType) else ():
+            with contextlib.suppress(TypeError, ValueError, KeyError):
+                return converted(cast("object", value), member)
+        raise
 
 
 def made(kind: type[Any], value: object) -> object:
@@ -93,6 +102,8 @@ def made(kind: type[Any], value: object) -> object:
     Raises:
         TypeError: It does not fit.
     """
+    if isinstance(value, kind):
+        return value
     if kind is Message and isinstance(value, str):
         return Message("user", [value])
     if isinstance(value, Mapping) and (make := maker(kind)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -105,29 +106,37 @@ class TransientCheckpoints:
 
 
 class ForeignCheckpoints:
-    """Checkpoints in a storage of the user's, under the framework's own checkpoint ids; their size is not known."""
+    """Checkpoints in a storage of the user's, under the framework's own checkpoint ids; their size is not known.
 
-    def __init__(self, storage: CheckpointStorage) -> None:
+    It has `timeout` seconds for each of them: a turn must not hold its conversation for ever.
+    """
+
+    def __init__(self, storage: CheckpointStorage, *, timeout: float = 10.0) -> None:
         self._storage = storage
+        self._timeout = timeout
 
     async def keep(self, place: str, key: str, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         try:
-            return Checkpoint(await self._storage.save(checkpoint))
+            async with asyncio.timeout(self._timeout):
+                return Checkpoint(await self._storage.save(checkpoint))
         except (WorkflowCheckpointException, TypeError, ValueError) as error:
             raise ConfigurationError(f"The checkpoint storage refused the workflow's state: {error}") from error
         except Exception as error:
-            raise StateUnavailable(f"The checkpoint storage did not save the workflow: {error}") from error
+            why = str(error) or type(error).__name__
+            raise StateUnavailable(f"The checkpoint storage did not save the workflow: {why}") from error
 
     async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
         name = checkpoint.name
         try:
-            return await self._storage.load(name)
+            async with asyncio.timeout(self._timeout):
+                return await self._storage.load(name)
         except WorkflowCheckpointException as error:
             raise StateDamaged(
                 name, f"The workflow checkpoint {name!r} cannot be read: {error}. Or reset the conversation."
             ) from error
         except Exception as error:
-            raise StateUnavailable(f"The checkpoint storage did not give the workflow's state: {error}") from error
+            why = str(error) or type(error).__name__
+            raise StateUnavailable(f"The checkpoint storage did not give the workflow's state: {why}") from error
 
 
 class TurnCheckpoints:
