@@ -221,6 +221,8 @@ class StoredTurn:
         if self.reset_requested:
             await archive(self.store, self.path, generation, self.epoch, snapshot)
             generation, session = next_session(self.key)
+        elif checkpoint is None:
+            placed = await self._place(snapshot)
         else:
             placed, kept = await together(self._place(snapshot), self._keep(checkpoint))
         return Head(
@@ -235,8 +237,8 @@ class StoredTurn:
             log=log,
         )
 
-    async def _keep(self, checkpoint: WorkflowCheckpoint | None) -> Checkpoint | None:
-        if checkpoint is None or self.keeper is None:
+    async def _keep(self, checkpoint: WorkflowCheckpoint) -> Checkpoint | None:
+        if self.keeper is None:
             return None
         return await self.keeper.keep(checkpoint_place(self.path, self.generation, self.epoch), self.key, checkpoint)
 
