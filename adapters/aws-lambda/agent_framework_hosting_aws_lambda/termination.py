@@ -40,6 +40,7 @@ class Termination:
         try:
             self._shut_down()
         except Exception:
+            # The process ends all the same, with the status it would have had.
             logger.warning("Shutdown failed.", exc_info=True)
 
     def withdraw(self) -> None:

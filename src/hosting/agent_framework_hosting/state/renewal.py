@@ -179,6 +179,7 @@ class Renewal:
         except TimeoutError:
             logger.warning("A lease could not be renewed in time; its turn is stopped.")
         except Exception:
+            # Whatever a store raised, the lease was not renewed: fail closed.
             logger.exception("A lease could not be renewed; its turn is stopped.")
         self._lose()
         return 0

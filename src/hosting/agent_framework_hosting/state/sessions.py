@@ -126,5 +126,6 @@ def _is_restorable(value: object) -> bool:
     try:
         AgentSession.from_dict({"type": "session", "session_id": "", "state": {"value": value}})
     except Exception:
+        # An application's own decoder may raise anything, and would again when the session is read.
         return False
     return True
