@@ -17,12 +17,13 @@ INLINE_BYTES = 128 * 1024
 NO_JSON = msgspec.Raw(b"")
 
 
-class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may write. `ttl` in seconds; `attempt` counts take-overs in a row, from 1."""
+class Lease(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Who may write, and for which updates. `ttl` in seconds; `attempt` counts take-overs in a row, from 1."""
 
     token: str
     ttl: float
     attempt: int = 1
+    updates: tuple[str, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -41,8 +42,35 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     size: int = 0
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Ran(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An update whose turns are saved and whose reply may not have been sent: their results, in order.
+
+    A result is JSON in the head itself, or the name of a document of its own.
+    """
+
+    update: str
+    results: tuple[Snapshot, ...] = ()
+
+
+class Hold(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An update that was begun `attempts` times and is not done.
+
+    `error` is why the last attempt failed, where that is known; the next one is not before `not_before` (POSIX
+    seconds).
+    """
+
+    attempts: int
+    error: str | None = None
+    not_before: float = 0.0
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries.
+
+    `when` (POSIX seconds) is when the last turn was saved, and `people` are the hashed identities of those whose
+    turns the conversation holds. `hold` and `done` are about updates, by their uids; `done` says when. `garbage` names
+    documents that an earlier head named. Where `deleted` (POSIX seconds) is set the conversation was removed, and all
+    that is left is the epoch: the key is empty.
 
     What a later release adds is refused here, not lost: this one would write the head back without it.
     """
@@ -55,7 +83,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     snapshot: Snapshot | None = None
     checkpoint: Checkpoint | None = None
     lease: Lease | None = None
+    ran: Ran | None = None
+    hold: dict[str, Hold] = {}
     log: tuple[str, ...] = ()
+    done: dict[str, int] = {}
+    garbage: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    when: float = 0.0
+    deleted: float | None = None
     format: int
 
     def next(self, **changes: Any) -> Head:
@@ -123,7 +158,7 @@ def decode_head(name: str, data: bytes, key: str) -> Head:
         raise StateDamaged(name, message) from None
     if head.format != FORMAT:
         check_format(name, data)
-    if head.key != key:
+    if head.key != key and head.deleted is None:
         raise StateDamaged(name, f"The stored document {name!r} belongs to another conversation. It was kept.")
     return head
 
