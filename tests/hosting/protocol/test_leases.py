@@ -60,7 +60,8 @@ async def test_a_dead_holder_is_waited_for_as_long_as_its_lease(
     assert (await head_of(store, turn.name)).lease.attempt == 2
     await turn.end()
     turn = await make().begin(KEY)
-    assert (turn.epoch, (await head_of(store, turn.name)).lease.attempt) == (3, 1)
+    head = await head_of(store, turn.name)
+    assert (head.epoch, head.lease.attempt) == (3, 1)
     await turn.end()
 
 

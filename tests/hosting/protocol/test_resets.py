@@ -12,6 +12,7 @@ from agent_framework import AgentSession
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import SessionTooLarge, StateDamaged, TurnConflict
+from agent_framework_hosting.state.archives import decode_archive
 from agent_framework_hosting.state.sessions import decode_session
 from tests.hosting.protocol.diary import LARGE, LONG, Diary, hosted, read_diary, say, written
 from tests.support.stores import PATIENCE, FaultStore, away, calling, lost_answer, lost_request
@@ -22,7 +23,8 @@ KEY = "chat:1"
 async def archived(store: FaultStore) -> list[list[str]]:
     """The histories of the sessions that were put aside."""
     names = [name for name in await store.inner.list("k/") if "/s/" in name]
-    sessions = [decode_session(name, (await written(store.inner, name))[0], KEY).session for name in names]
+    archives = [decode_archive(name, (await written(store.inner, name))[0], KEY) for name in names]
+    sessions = [decode_session(archive.key, archive.content, KEY).session for archive in archives]
     return sorted(session.state["diary"] for session in sessions)
 
 
@@ -161,12 +163,13 @@ async def test_a_large_session_that_cannot_be_read_is_kept_until_a_reset(store: 
         await context.reset_session(KEY)
         assert await say(context, KEY, "three") == "1: three"
     assert agent.heard == ["one", "three"]
-    kept = [(await written(store.inner, name))[0] for name in await store.inner.list("k/") if "/s/" in name]
+    names = [name for name in await store.inner.list("k/") if "/s/" in name]
+    kept = [decode_archive(name, (await written(store.inner, name))[0], KEY).content for name in names]
     assert kept == ([] if damage == "missing" else [b"rubbish"])
 
 
 NO_FORMAT = b'{"key":"chat:1","rev":"r","epoch":1,"session":"chat:1"}'
-NEWER = b'{"format":1,"key":"chat:1","rev":"r","epoch":1,"session":"chat:1","ran":null}'
+NEWER = b'{"format":1,"key":"chat:1","rev":"r","epoch":1,"session":"chat:1","later":null}'
 NO_TEXT = b'{"format":1,"key":"chat:1","rev":"\xff","epoch":1,"session":"chat:1"}'
 
 

@@ -56,6 +56,11 @@ class CheckpointKeeper(Protocol):
         ...
 
 
+    async def remove(self, name: str) -> None:
+        """Remove a checkpoint that `keep` wrote into a store and that no conversation names any more."""
+        ...
+
+
 class StoredCheckpoints:
     """Checkpoints as documents of a state store.
 
@@ -81,6 +86,9 @@ class StoredCheckpoints:
             )
         return decode_checkpoint(name, found[0])
 
+    async def remove(self, name: str) -> None:
+        await self._store.delete(name)
+
 
 class TransientCheckpoints:
     """Checkpoints of one process: the name is the checkpoint itself, and goes with its conversation.
@@ -103,6 +111,9 @@ class TransientCheckpoints:
 
     async def load(self, checkpoint: Checkpoint) -> WorkflowCheckpoint:
         return decode_checkpoint("memory", checkpoint.name.encode(), trusted=True)
+
+    async def remove(self, name: str) -> None:
+        return None
 
 
 class ForeignCheckpoints:
@@ -137,6 +148,9 @@ class ForeignCheckpoints:
         except Exception as error:
             why = str(error) or type(error).__name__
             raise StateUnavailable(f"The checkpoint storage did not give the workflow's state: {why}") from error
+
+    async def remove(self, name: str) -> None:
+        return None  # When it may go is for whoever owns the storage to say.
 
 
 class TurnCheckpoints:

@@ -119,7 +119,20 @@ class Renewal:
 
     def start(self, thread: RenewalThread) -> None:
         self._loop = thread.loop()
-        self._loop.call_soon_threadsafe(self._schedule, self._ttl / 3)
+        self._go_on()
+
+    def resume(self, head: Head, version: Version, began: Instant) -> None:
+        """Go on after `stop` from a write of the holder's own that keeps the lease and began then."""
+        with self._lock:
+            self._head, self._version, self._began = head, version, began
+            self._stopped = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        assert self._loop is not None
+        delay = self._ttl / 3 - elapsed(self._began, self._clock.now())
+        with contextlib.suppress(RuntimeError):  # The thread has ended: the lease ages out.
+            self._loop.call_soon_threadsafe(self._schedule, max(0.0, delay))
 
     def watch(self, on_lost: Callable[[], None] | None) -> None:
         """Call `on_lost` from the renewal thread when the lease is gone."""
@@ -206,7 +219,7 @@ class Renewal:
         if found is None:
             return False
         head = decode_head(self._name, found[0], self._head.key)
-        if head.lease is None or head.lease != self._head.lease:
+        if head.lease is None or self._head.lease is None or head.lease.token != self._head.lease.token:
             return False
         self._head, self._version = head, found[1]
         return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,17 +15,19 @@ from ..errors import InvalidRequest, StateDamaged, TurnBusy, TurnRepeated
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
+from .content import Content, load_content
 from .head import Head, decode_head, random_id
+from .holding import Holding
 from .queues import LocalQueues
 from .renewal import RenewalThread
 from .sizes import admit_size
 from .store import UNCHANGED, Lost, StateStore, Version
-from .turn import StoredTurn, load_content, logger
+from .turn import StoredTurn
 
 if TYPE_CHECKING:
-    from agent_framework import WorkflowCheckpoint
-
     from .checkpoints import CheckpointKeeper
+
+logger = logging.getLogger("agent_framework.hosting.state")
 
 _FIRST_POLL, _LAST_POLL = 0.02, 0.5
 _REMEMBERED = 10_000
@@ -38,6 +42,7 @@ class StoredConversations:
         limits: HostLimits,
         *,
         clock: Clock | None = None,
+        wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         thread: RenewalThread | None = None,
@@ -46,6 +51,7 @@ class StoredConversations:
         self.keeper: CheckpointKeeper | None = None
         self._limits = limits
         self._clock = clock or SystemClock()
+        self._wall = wall
         self._sleep = sleep
         self._jitter = jitter
         self._queues = LocalQueues()
@@ -68,7 +74,7 @@ class StoredConversations:
         except TimeoutError:
             raise TurnBusy.of_conversation() from None
         try:
-            turn = take.turn(self.store, None, None, self.keeper, leave) if fresh else await self._lease(take, leave)
+            turn = self._turn(take, None, None, leave) if fresh else await self._lease(take, leave)
             if parent is not None:
                 try:
                     turn.snapshot, turn.checkpoint = await self.peek(parent)
@@ -81,6 +87,10 @@ class StoredConversations:
             raise
         return turn
 
+    def _turn(self, take: _Take, head: Head | None, version: Version | None, leave: Callable[[], None]) -> StoredTurn:
+        holding = Holding(self.store, take.path, take.key, head, version, clock=self._clock, thread=self._thread)
+        return StoredTurn(holding, take.turn_id, keeper=self.keeper, leave=leave, wall=self._wall)
+
     async def _lease(self, take: _Take, leave: Callable[[], None]) -> StoredTurn:
         ttl = self._limits.lease.total_seconds()
         head, version = await self._read(take.key, take.path)
@@ -92,15 +102,9 @@ class StoredConversations:
             if attempt is not None:
                 if not take.to_reset:
                     self._admit_size(head)
-                turn = take.turn(self.store, head, version, self.keeper, leave)
+                turn = self._turn(take, head, version, leave)
                 try:
-                    await turn.acquire(
-                        ttl=ttl,
-                        clock=self._clock,
-                        thread=self._thread,
-                        attempt=attempt,
-                        to_reset=take.to_reset,
-                    )
+                    await turn.acquire(ttl=ttl, attempt=attempt, to_reset=take.to_reset)
                 except Lost:
                     logger.debug("Another instance took the conversation first.")
                 except BaseException:
@@ -148,7 +152,7 @@ class StoredConversations:
             return None, None
         return decode_head(name, found[0], key), found[1]
 
-    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    async def peek(self, key: str) -> Content:
         """Read a conversation's session and checkpoint without taking it.
 
         Raises:
@@ -156,7 +160,7 @@ class StoredConversations:
         """
         path = conversation_path(check_key(key))
         head, version = await self._read(key, path)
-        if head is None:
+        if head is None or head.deleted is not None:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
         self._admit_size(head)
         try:
@@ -181,15 +185,3 @@ class _Take:
     turn_id: str
     start: Instant
     to_reset: bool
-
-    def turn(
-        self,
-        store: StateStore,
-        head: Head | None,
-        version: Version | None,
-        keeper: CheckpointKeeper | None,
-        leave: Callable[[], None],
-    ) -> StoredTurn:
-        return StoredTurn(
-            store, self.path, self.key, self.turn_id, head=head, version=version, keeper=keeper, leave=leave
-        )
