@@ -1,4 +1,4 @@
-"""The right to write one conversation's head: taken with a lease, kept by renewing it, and given up with a last write."""
+"""The right to write one conversation's head: taken with a lease, renewed, and given up with the last write."""
 
 from __future__ import annotations
 
