@@ -11,6 +11,7 @@ from .channels import (
     ChannelStreamUpdateHook,
     HostedStream,
     OnSaved,
+    OnUpdate,
     Provisioning,
 )
 from .context import ChannelContext
@@ -47,6 +48,7 @@ from .requests import (
 )
 from .state.locations import HostStatePaths
 from .state.store import StateStore
+from .updates import InboundUpdate, Inbox
 
 if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
@@ -84,9 +86,12 @@ __all__ = [
     "HostedRunResult",
     "HostedStream",
     "HostingError",
+    "InboundUpdate",
+    "Inbox",
     "InvalidRequest",
     "IsolationKeys",
     "OnSaved",
+    "OnUpdate",
     "PendingRequest",
     "Provisioning",
     "SessionTooLarge",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from .context import ChannelContext
+    from .updates import InboundUpdate
 
 ChannelRunHook = Callable[..., Awaitable[ChannelRequest] | ChannelRequest]
 ChannelResponseHook = Callable[..., Awaitable[HostedRunResult[Any]] | HostedRunResult[Any]]
@@ -22,6 +23,7 @@ ChannelStreamUpdateHook = Callable[
 
 
 OnSaved = Callable[[HostedRunResult[Any]], Awaitable[None]]
+OnUpdate = Callable[["InboundUpdate"], Awaitable[None]]
 
 
 class Provisioning:
@@ -43,6 +45,11 @@ class ChannelContribution:
 
     `routes` live below the channel's path, `root_routes` beside it; `middleware` wraps both. `authenticated`
     says that every route checks its caller, or that its operator asked for anonymous access.
+
+    `on_update` processes what the channel has accepted (`ChannelContext.accept`): in order, one update of a
+    conversation at a time. Its turns in the update's own conversation are saved once, however often it is called for
+    that update; what it sends may be sent again. What it raises has it called again later, and after
+    `HostLimits.update_attempts` the update is set aside.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class ChannelContribution:
         *,
         root_routes: Sequence[BaseRoute] = (),
         on_provision: Sequence[Callable[[Provisioning], Awaitable[None]]] = (),
+        on_update: OnUpdate | None = None,
         authenticated: bool = False,
     ) -> None:
         self.routes = routes
@@ -64,6 +72,7 @@ class ChannelContribution:
         self.middleware = middleware
         self.root_routes = root_routes
         self.on_provision = on_provision
+        self.on_update = on_update
         self.authenticated = authenticated
 
 

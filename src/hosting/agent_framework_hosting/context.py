@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConfigurationError
 from .limits import HostLimits
 from .requests import ChannelRequest, HostedRunResult
 from .state.store import ScopedStore, StateStore
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
     from .targets import TargetSource
     from .turns import Turns
+    from .updates import InboundUpdate
 
 
 class ChannelContext:
@@ -25,8 +28,18 @@ class ChannelContext:
     documents: StateStore
     limits: HostLimits
 
-    def __init__(self, name: str, source: TargetSource, turns: Turns, store: StateStore, limits: HostLimits) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: TargetSource,
+        turns: Turns,
+        store: StateStore,
+        limits: HostLimits,
+        *,
+        accept: Callable[[InboundUpdate], Awaitable[bool]] | None = None,
+    ) -> None:
         self.limits = limits
+        self._accept = accept
         self.documents = ScopedStore(store, f"d/{name}")
         self._name = name
         self._source = source
@@ -100,3 +113,17 @@ class ChannelContext:
     async def reset_session(self, isolation_key: str) -> None:
         """Start the conversation anew; its history is archived. Within a turn of it, when that turn is saved."""
         await self._turns.reset(isolation_key, channel_name=self._name)
+
+    async def accept(self, update: InboundUpdate) -> bool:
+        """Take an update over: once this has returned it is worked on until it is done or set aside.
+
+        False if that is so already: it was done, or is about to be, when a repeat of it came.
+
+        Raises:
+            ConfigurationError: The channel contributes no `on_update`.
+            InvalidRequest: The update cannot be kept as it is.
+            StateUnavailable: It was not taken over; have the platform send it again (503).
+        """
+        if self._accept is None or update.channel != self._name:
+            raise ConfigurationError(f"Channel {self._name!r} cannot accept updates of channel {update.channel!r}.")
+        return await self._accept(update)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
 
+    from .host_updates import HostUpdates
+    from .updates import InboundUpdate, Inbox
+
 logger = logging.getLogger("agent_framework.hosting")
 
 _NO_CHECKPOINTS = "checkpoint_location is ignored: the target is an agent, which makes no checkpoints."
@@ -41,6 +44,7 @@ class AgentFrameworkHost:
         checkpoint_location: Where a workflow's checkpoints go; wins over `state_dir`.
         state_dir: None (memory), a path or URL, or a mapping of them (`HostStatePaths`).
         limits: Bounds of bodies, sessions, leases and waiting.
+        inbox: Wakes the work on accepted updates; by default that is done in this process.
 
     Raises:
         ConfigurationError: The parts do not fit together; the message says what to change.
@@ -58,6 +62,7 @@ class AgentFrameworkHost:
         checkpoint_location: str | os.PathLike[str] | CheckpointStorage | None = None,
         state_dir: str | os.PathLike[str] | HostStatePaths | Mapping[str, str | os.PathLike[str]] | None = None,
         limits: HostLimits = DEFAULT_LIMITS,
+        inbox: Inbox | None = None,
     ) -> None:
         self._source = TargetSource(target)
         known = self._source.known
@@ -75,6 +80,8 @@ class AgentFrameworkHost:
         self._middleware = middleware
         self._channels = check_channels(channels)
         self._turns = Turns(self._places.conversations(), turn_timeout=limits.turn_timeout.total_seconds())
+        self._inbox = inbox
+        self._updates: HostUpdates | None = None
         self._contributions: list[tuple[Channel, ChannelContribution]] | None = None
         self._app: Starlette | None = None
         self._address = ""
@@ -89,10 +96,35 @@ class AgentFrameworkHost:
         if self._contributions is None:
             store, limits = self._places.locations.sessions, self._limits
             self._contributions = [
-                (channel, channel.contribute(ChannelContext(channel.name, self._source, self._turns, store, limits)))
+                (
+                    channel,
+                    channel.contribute(
+                        ChannelContext(channel.name, self._source, self._turns, store, limits, accept=self._accept)
+                    ),
+                )
                 for channel in self._channels
             ]
         return self._contributions
+
+    @property
+    def updates(self) -> HostUpdates | None:
+        """The work on accepted updates, for adapters; None where no channel has any."""
+        if self._updates is None:
+            handlers = {
+                channel.name: contribution.on_update
+                for channel, contribution in self._contribute()
+                if contribution.on_update is not None
+            }
+            if handlers:
+                from .host_updates import HostUpdates
+
+                self._updates = HostUpdates(self._places.mailboxes(self._turns.conversations), handlers, self._inbox)
+        return self._updates
+
+    async def _accept(self, update: InboundUpdate) -> bool:
+        if (updates := self.updates) is None:
+            raise ConfigurationError(f"Channel {update.channel!r} accepts updates and contributes no on_update.")
+        return await updates.accept(update)
 
     @property
     def app(self) -> Starlette:
@@ -130,6 +162,27 @@ class AgentFrameworkHost:
                 where,
             )
 
+    def check_platform(self, where: str) -> None:
+        """Make sure that the host can run where its process is frozen, or ended, between two requests.
+
+        Raises:
+            ConfigurationError: As `check_exposure`; or a channel accepts updates that would get lost there.
+        """
+        self.check_exposure(where)
+        if (updates := self.updates) is None:
+            return
+        if not self.state.durable:
+            raise ConfigurationError(
+                f"A channel acknowledges updates and works on them later; on {where} those would be lost without a "
+                "state_dir that outlives the process."
+            )
+        if self._inbox is None:
+            raise ConfigurationError(
+                f"A channel works on updates after its answer, when {where} may have frozen the process. Give the host "
+                "inbox=…, which wakes that work, or serve the channel with host.serve()."
+            )
+        updates.in_background = False
+
     def _open_channels(self) -> list[str]:
         """Name the channels whose callers nobody checks and whose operator did not ask for that."""
         return [channel.name for channel, contribution in self._contribute() if not contribution.authenticated]
@@ -146,6 +199,11 @@ class AgentFrameworkHost:
         self._turns.tracer = find_tracer()
         self._turns.runner = await self._source.runner()
         self._places.warn()
+        if (updates := self.updates) is not None:
+            if not self.state.durable:
+                logger.warning("Accepted updates are kept in memory: those unfinished when the process ends are lost.")
+            updates.drains.tracer = self._turns.tracer
+            updates.start()
         for name in self._open_channels():
             logger.warning("Channel %r is open to everybody who can reach it: it has no auth.", name)
         logger.info(
@@ -157,6 +215,13 @@ class AgentFrameworkHost:
         )
 
     async def _stop(self) -> None:
+        try:
+            if self._updates is not None:
+                await self._updates.stop()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         self._turns.runner = None
         try:
             await self._source.close()

@@ -110,3 +110,16 @@ def decode_value(value: object, *, allowed: Collection[str] | None) -> Any:
 def workflow_logger() -> logging.Logger:
     """Give the logger of `Workflow`."""
     return logging.getLogger(f"{_WORKFLOWS}._workflow")
+
+
+def is_run_result(value: object) -> TypeGuard[WorkflowRunResult]:
+    """Whether a value is what a workflow's run gave."""
+    module = sys.modules.get(f"{_WORKFLOWS}._workflow")
+    return module is not None and isinstance(value, module.WorkflowRunResult)
+
+
+def run_result(shown: list[tuple[Any, str | None, Any]]) -> WorkflowRunResult:
+    """Make what a workflow's run gave, of the types, executors and data of its events; how it ended is not known."""
+    from agent_framework import WorkflowEvent, WorkflowRunResult
+
+    return WorkflowRunResult([WorkflowEvent(kind, data, executor_id=executor) for kind, executor, data in shown])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .state.checkpoints import CheckpointKeeper
     from .state.conversations import Conversations
+    from .state.mailboxes import Mailboxes
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -62,6 +63,21 @@ class StatePlaces:
         from .state.transient import TransientConversations
 
         return TransientConversations(self._limits)
+
+    def mailboxes(self, conversations: Conversations) -> Mailboxes:
+        """Make the mailboxes beside the conversations that `conversations` gave."""
+        from .state.stored import StoredConversations
+
+        if isinstance(conversations, StoredConversations):
+            from .state.mailbox import StoredMailboxes
+
+            return StoredMailboxes(conversations)
+
+        from .state.transient import TransientConversations
+        from .state.transient_mailbox import TransientMailboxes
+
+        assert isinstance(conversations, TransientConversations)
+        return TransientMailboxes(conversations)
 
     def check(self, workflow: Workflow) -> None:
         """Refuse a workflow whose state could not be kept.

@@ -1,4 +1,4 @@
-"""One log line and one span for each turn."""
+"""One log line and one span for each turn, and for each update."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ def hashed(key: str | None) -> str:
 
 
 class TurnRecord:
-    """Measures one turn; `store_time` counts seconds spent on its state. `finish` writes its line."""
+    """Measures one turn or update (`kind`); `store_time` counts seconds spent on its state.
 
-    __slots__ = ("_tracer", "channel", "key", "outcome", "span", "started", "store_time")
+    `finish` writes its line.
+    """
 
-    def __init__(self, channel: str, key: str | None, span: Span | None, tracer: Tracer | None) -> None:
+    __slots__ = ("_kind", "_tracer", "channel", "key", "outcome", "span", "started", "store_time")
+
+    def __init__(self, kind: str, channel: str, key: str | None, span: Span | None, tracer: Tracer | None) -> None:
+        self._kind = kind
         self._tracer = tracer
         self.channel = channel
         self.key = key
@@ -55,7 +59,8 @@ class TurnRecord:
             self.span.end()
         if logger.isEnabledFor(logging.INFO):
             logger.info(
-                "turn channel=%s key=%s duration_ms=%.1f store_ms=%.1f outcome=%s",
+                "%s channel=%s key=%s duration_ms=%.1f store_ms=%.1f outcome=%s",
+                self._kind,
                 self.channel,
                 hashed(self.key),
                 (time.perf_counter() - self.started) * 1000,
@@ -71,15 +76,30 @@ def find_tracer() -> Tracer | None:
     return trace.get_tracer("agent_framework.hosting")
 
 
-def start_turn(tracer: Tracer | None, channel: str, key: str | None, carrier: Mapping[str, Any]) -> TurnRecord:
-    """Begin to measure a turn or a reset; `carrier` may hold the caller's `traceparent` and `tracestate`."""
+def start_turn(
+    tracer: Tracer | None, channel: str, key: str | None, carrier: Mapping[str, Any], *, kind: str = "turn"
+) -> TurnRecord:
+    """Begin to measure a turn, a reset or an update.
+
+    `carrier` may hold the caller's `traceparent` and `tracestate`; otherwise the current span is continued.
+    """
     span: Span | None = None
     if tracer is not None:
         from opentelemetry.propagate import extract
 
         span = tracer.start_span(
-            "hosting.turn",
+            f"hosting.{kind}",
             context=extract(carrier) if carrier else None,
             attributes={"hosting.channel": channel, "hosting.key": hashed(key)},
         )
-    return TurnRecord(channel, key, span, tracer)
+    return TurnRecord(kind, channel, key, span, tracer)
+
+
+def trace_of(tracer: Tracer | None) -> Mapping[str, str]:
+    """Give what continues the current trace elsewhere."""
+    carrier: dict[str, str] = {}
+    if tracer is not None:
+        from opentelemetry.propagate import inject
+
+        inject(carrier)
+    return carrier

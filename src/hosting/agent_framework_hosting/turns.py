@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,10 +17,11 @@ from .contained import Contained
 from .errors import ConfigurationError, HostingError, InvalidRequest
 from .hooks import apply_response_hook, apply_run_hook
 from .keys import check_key
-from .requests import ChannelRequest, HostedRunResult
+from .requests import ChannelRequest, ChannelSession, HostedRunResult, PendingRequest
 from .shielding import shielded
-from .state.conversations import reset
+from .state.conversations import reset, reset_turn
 from .state.head import random_id
+from .state.people import person
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
 
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
     from .running.run import Run, Runner
     from .state.conversations import Conversations, Turn
+    from .state.mailboxes import HeldUpdate
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
+_working: ContextVar[Working | None] = ContextVar("hosting_update", default=None)
 T = TypeVar("T")
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -123,7 +127,11 @@ class Turns:
         began = perf_counter()
         try:
             with record.span_of("hosting.state.reset"):
-                await reset(self.conversations, key)
+                working = _working.get()
+                if working is not None and working.has(key):
+                    await reset_turn(await working.held.turn())
+                else:
+                    await reset(self.conversations, key)
             record.outcome = "reset"
         except BaseException as error:
             record.outcome = outcome_word(error)
@@ -131,6 +139,35 @@ class Turns:
         finally:
             record.store_time = perf_counter() - began
             record.finish()
+
+
+@dataclass(slots=True)
+class Working:
+    """The update that is being worked on; `elsewhere` counts its turns in other conversations."""
+
+    held: HeldUpdate
+    elsewhere: int = 0
+
+    def has(self, key: str) -> bool:
+        """Whether the update's lease is this conversation's."""
+        return self.held.active and self.held.update.isolation_key == key
+
+    def turn_id(self, key: str) -> str:
+        """Name the next turn in another conversation, so that the next attempt does not take it once more."""
+        self.elsewhere += 1
+        update = self.held.update
+        parts = "\0".join((update.channel, update.id, key, str(self.elsewhere)))
+        return hashlib.sha256(parts.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+@contextmanager
+def working_on(held: HeldUpdate) -> Generator[None]:
+    """Let the turns that are taken inside be the update's."""
+    token = _working.set(Working(held))
+    try:
+        yield
+    finally:
+        _working.reset(token)
 
 
 class Phase(Enum):
@@ -180,15 +217,29 @@ class ActiveTurn:
         began = perf_counter()
         if key is not None and session is not None:
             with self._record.span_of("hosting.state.begin"):
-                self.turn = await turns.conversations.begin(
-                    key, turn_id(key, self.request), fresh=self._fresh, parent=session.parent
-                )
-        # One time-out for all that a turn waits for: the conversation, and a workflow that others run on.
-        wait = turns.turn_timeout - (perf_counter() - began)
-        run = self._run = await runner.prepare(self.request, self.turn, wait=wait)
+                self.turn = turn = await self._take(key, session)
+            if (identity := self.request.identity) is not None:
+                turn.person = person(identity.channel, identity.native_id)
+        if self.turn is not None and self.turn.remembered is not None:
+            from .running.results import RememberedRun
+
+            run = self._run = RememberedRun(self.turn)
+        else:
+            # One time-out for all that a turn waits for: the conversation, and a workflow that others run on.
+            wait = turns.turn_timeout - (perf_counter() - began)
+            run = self._run = await runner.prepare(self.request, self.turn, wait=wait)
         self._record.store_time += perf_counter() - began
         self._phase = Phase.RUNNING
         return run
+
+    async def _take(self, key: str, session: ChannelSession) -> Turn:
+        """Take the conversation, or the next turn of the update that has it."""
+        given, working = turn_id(key, self.request), _working.get()
+        if working is not None and not self._fresh and session.parent is None:
+            if working.has(key):
+                return await working.held.turn()
+            given = given or working.turn_id(key)
+        return await self._turns.conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
 
     def request_reset(self, key: str) -> bool:
         """Have the conversation started anew when this turn is saved; False if it is another one, or too late."""
@@ -229,7 +280,11 @@ class ActiveTurn:
         try:
             if turn is not None:
                 with self._record.span_of("hosting.state.commit"):
-                    await turn.commit(snapshot=outcome.snapshot, checkpoint=outcome.checkpoint)
+                    await turn.commit(
+                        snapshot=outcome.snapshot,
+                        checkpoint=outcome.checkpoint,
+                        result=encoded(result, pending) if turn.remembers else None,
+                    )
         finally:
             if turn is None or turn.committed:
                 self.saved = hosted
@@ -291,6 +346,12 @@ class ActiveTurn:
                     await self.turn.end()
             finally:
                 self._record.finish()
+
+
+def encoded(result: object, pending: Sequence[PendingRequest]) -> bytes:
+    from .running.results import encode_result
+
+    return encode_result(result, pending)
 
 
 def turn_id(key: str, request: ChannelRequest) -> str | None:

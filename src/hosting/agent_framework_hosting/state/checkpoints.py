@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # A request for list[str] is pickled with its type.
-_HARMLESS = frozenset({"types:GenericAlias"})
+HARMLESS = frozenset({"types:GenericAlias"})
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -54,7 +54,6 @@ class CheckpointKeeper(Protocol):
             StateUnavailable: The storage did not answer.
         """
         ...
-
 
     async def remove(self, name: str) -> None:
         """Remove a checkpoint that `keep` wrote into a store and that no conversation names any more."""
@@ -269,7 +268,7 @@ def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> Workf
         document = cast("dict[str, Any]", json.loads(data))
         if document["format"] != FORMAT:
             check_format(name, data)
-        value = decode_value(document["checkpoint"], allowed=None if trusted else _HARMLESS)
+        value = decode_value(document["checkpoint"], allowed=None if trusted else HARMLESS)
         return WorkflowCheckpoint.from_dict(value)
     except StateDamaged:
         raise

@@ -17,7 +17,10 @@ class Turn(Protocol):
     `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
     the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost,
     `committed` whether the turn is part of the conversation. Setting `reset_requested` starts the conversation anew
-    when the turn is committed.
+    when the turn is committed. `person` is the hash of whoever takes the turn.
+
+    Where `remembers` is true a turn's result is to be committed with it; where it is `remembered` the turn is saved
+    already, and is not to be run again.
     """
 
     key: str
@@ -25,8 +28,11 @@ class Turn(Protocol):
     snapshot: bytes | None
     checkpoint: WorkflowCheckpoint | None
     session: str
+    person: str | None
     reset_requested: bool
     committed: bool
+    remembers: bool
+    remembered: bytes | None
 
     @property
     def name(self) -> str: ...
@@ -50,7 +56,9 @@ class Turn(Protocol):
         """
         ...
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
+    async def commit(
+        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+    ) -> None:
         """Replace the conversation by what this turn made of it; once begun, a cancellation waits for the end of it.
 
         Raises:
@@ -101,7 +109,11 @@ class Conversations(Protocol):
 
 async def reset(conversations: Conversations, key: str) -> None:
     """Start a conversation anew under a new session id; the old session is archived where there is a store."""
-    turn = await conversations.begin(key, to_reset=True)
+    await reset_turn(await conversations.begin(key, to_reset=True))
+
+
+async def reset_turn(turn: Turn) -> None:
+    """Start the conversation of a turn anew, and end the turn."""
     try:
         turn.reset_requested = True
         await turn.commit(snapshot=turn.snapshot, checkpoint=None)

@@ -92,3 +92,7 @@ class Mailboxes(Protocol):
     def keys(self) -> AsyncIterator[str]:
         """Give the keys of all conversations that have unfinished updates."""
         ...
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        ...

@@ -47,8 +47,8 @@ class TransientConversations:
 
     def __init__(self, limits: HostLimits) -> None:
         self.keeper: CheckpointKeeper | None = None
-        self._limits = limits
-        self._queues = LocalQueues()
+        self.limits = limits
+        self.queues = LocalQueues()
         self._records: OrderedDict[str, Record] = OrderedDict()
 
     async def begin(
@@ -61,38 +61,42 @@ class TransientConversations:
         to_reset: bool = False,
     ) -> TransientTurn:
         try:
-            leave = await self._queues.enter(check_key(key), self._limits.turn_timeout.total_seconds())
+            leave = await self.queues.enter(check_key(key), self.limits.turn_timeout.total_seconds())
         except TimeoutError:
             raise TurnBusy.of_conversation() from None
         try:
-            record = self._records.get(key)
-            if record is None:
-                record = Record(key)
-            else:
-                self._records.move_to_end(key)
-                if not to_reset:
-                    if turn_id is not None and turn_id in record.log:
-                        raise TurnRepeated.of_request()
-                    admit_size(record.size, self._limits.session_bytes)
+            record = self.record(key)
+            if not to_reset:
+                if turn_id is not None and turn_id in record.log:
+                    raise TurnRepeated.of_request()
+                admit_size(record.size, self.limits.session_bytes)
             turn = TransientTurn(self, key, record, turn_id, leave)
             if parent is not None:
                 turn.snapshot, turn.checkpoint = await self.peek(parent)
                 turn.stored_key = parent
             elif not to_reset:
-                turn.checkpoint = await self._load(record)
+                turn.checkpoint = await self.load(record)
         except BaseException:
             leave()
             raise
         return turn
 
+    def record(self, key: str) -> Record:
+        """Give a conversation as it was last saved, or a new one."""
+        record = self._records.get(key)
+        if record is None:
+            return Record(key)
+        self._records.move_to_end(key)
+        return record
+
     async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         record = self._records.get(key)
         if record is None:
             raise InvalidRequest("session", "There is no such conversation to continue from.")
-        admit_size(record.size, self._limits.session_bytes)
-        return record.snapshot, await self._load(record)
+        admit_size(record.size, self.limits.session_bytes)
+        return record.snapshot, await self.load(record)
 
-    async def _load(self, record: Record) -> WorkflowCheckpoint | None:
+    async def load(self, record: Record) -> WorkflowCheckpoint | None:
         if record.checkpoint is None or self.keeper is None:
             return None
         return await self.keeper.load(record.checkpoint)
@@ -103,10 +107,10 @@ class TransientConversations:
     def keep(self, key: str, record: Record) -> None:
         self._records[key] = record
         self._records.move_to_end(key)
-        excess = len(self._records) - self._limits.memory_sessions
+        excess = len(self._records) - self.limits.memory_sessions
         if excess > 0:
             # What is in use stays: it is about to be replaced, or needed as it is if its turn fails.
-            unused = (known for known in self._records if known not in self._queues)
+            unused = (known for known in self._records if known not in self.queues)
             for forgotten in list(islice(unused, excess)):
                 del self._records[forgotten]
 
@@ -116,6 +120,8 @@ class TransientTurn:
 
     guarded = False
     name = "memory"
+    remembered: bytes | None = None
+    remembers = False
 
     def __init__(
         self,
@@ -129,6 +135,7 @@ class TransientTurn:
         self.snapshot = record.snapshot
         self.checkpoint: WorkflowCheckpoint | None = None
         self.session = record.session
+        self.person: str | None = None
         self.reset_requested = False
         self.committed = False
         self._conversations = conversations
@@ -143,7 +150,9 @@ class TransientTurn:
     def guard(self) -> AbstractAsyncContextManager[Any]:
         return nullcontext()
 
-    async def commit(self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None) -> None:
+    async def commit(
+        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+    ) -> None:
         log = self._record.log
         if self._turn_id is not None:
             log = (*log, self._turn_id)[-LOG_LENGTH:]

@@ -1,0 +1,110 @@
+"""Works mailboxes off: each update goes to its channel, and what the channel raises puts it on hold."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from .contained import Contained
+from .errors import ConfigurationError, HostingError, TurnConflict, TurnRepeated
+from .redaction import redacted
+from .telemetry import start_turn, trace_of
+from .turns import working_on
+from .updates import InboundUpdate
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from .channels import OnUpdate
+    from .state.mailboxes import HeldUpdate, Mailboxes
+
+logger = logging.getLogger("agent_framework.hosting")
+
+
+class Drains:
+    """Processes the updates of one host; `handlers` are the channels' `on_update`, by the channels' names."""
+
+    def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate]) -> None:
+        self.mailboxes = mailboxes
+        self.tracer: Tracer | None = None
+        self._handlers = handlers
+
+    async def accept(self, update: InboundUpdate) -> bool:
+        """Keep an update; False if it is known already.
+
+        Raises:
+            ConfigurationError: Its channel has no `on_update`.
+            InvalidRequest: It cannot be kept as it is.
+            StateUnavailable: It was not kept.
+        """
+        if update.channel not in self._handlers:
+            raise ConfigurationError(f"Channel {update.channel!r} accepts updates and contributes no on_update.")
+        return await self.mailboxes.accept(update, trace_of(self.tracer))
+
+    async def drain(self, key: str) -> float | None:
+        """Process what waits in one conversation, in order.
+
+        Returns:
+            The seconds after which to look again; None when nothing is left.
+
+        Raises:
+            StateUnavailable: The store did not answer: look again later.
+            StateDamaged: The conversation cannot be read; its updates stay where they are.
+        """
+        # After every release once more: something may have been accepted just before.
+        while (taken := await self.mailboxes.take(key)) is not None:
+            while taken is not None:
+                if isinstance(taken, int | float):
+                    return taken
+                taken = await self._process(taken)
+        return None
+
+    def keys(self) -> AsyncIterator[str]:
+        """Give the keys of all conversations with unfinished updates."""
+        return self.mailboxes.keys()
+
+    async def _process(self, held: HeldUpdate) -> HeldUpdate | None:
+        update = held.update
+        record = start_turn(self.tracer, update.channel, update.isolation_key, held.trace, kind="update")
+        try:
+            with record.current():
+                try:
+                    await self._hand_over(held)
+                except TurnRepeated:
+                    logger.warning("The turn of an update was saved earlier, elsewhere: its reply may be missing.")
+                except Exception as error:
+                    record.outcome = type(error).__name__
+                    await held.fail(self._told(held, error))
+                    return None
+                following = await held.done()
+            record.outcome = "done"
+            return following
+        except TurnConflict as error:
+            record.outcome = "TurnConflict"
+            logger.warning("An update of channel %r goes on elsewhere: %s", update.channel, error)
+            return None
+        finally:
+            if held.active:  # Cancelled, before anything was concluded.
+                await held.release()
+            record.finish()
+
+    async def _hand_over(self, held: HeldUpdate) -> None:
+        """Have the channel process an update, for as long as the right to do so is there."""
+        handler = self._handlers.get(held.update.channel)
+        if handler is None:
+            raise ConfigurationError(f"There is no channel {held.update.channel!r} with on_update any more.")
+        with working_on(held):
+            async with held.guard():
+                with Contained():
+                    await handler(held.update)
+
+    def _told(self, held: HeldUpdate, error: Exception) -> str:
+        """Log a failure, and give what is kept of it: neither holds what may be a secret."""
+        told = redacted(error, held.update.reply_token)
+        where = "" if isinstance(error, HostingError) else "\n" + "".join(traceback.format_tb(error.__traceback__))
+        logger.error(
+            "Attempt %d at an update of channel %r failed: %s%s", held.attempt, held.update.channel, told, where
+        )
+        return told

@@ -1,0 +1,59 @@
+"""A host's work on accepted updates: what accepts them, what wakes the work, and what does it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .drains import Drains
+from .inbox import LocalInbox, Sweeper
+from .updates import InboundUpdate, Inbox
+
+if TYPE_CHECKING:
+    from .channels import OnUpdate
+    from .state.mailboxes import Mailboxes
+
+logger = logging.getLogger("agent_framework.hosting")
+
+
+class HostUpdates:
+    """Accepts updates, and has them worked on in this process unless an `inbox` wakes the work elsewhere.
+
+    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`.
+    """
+
+    def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None) -> None:
+        self.drains = Drains(mailboxes, handlers)
+        self.in_background = True
+        self._mailboxes = mailboxes
+        self._local = LocalInbox(self.drains.drain)
+        self._inbox: Inbox = self._local if inbox is None else inbox
+        self._sweeper = Sweeper(self.drains.keys, self._inbox)
+
+    async def accept(self, update: InboundUpdate) -> bool:
+        """Keep an update and wake the work on it; False if it is known already.
+
+        Raises:
+            ConfigurationError: Its channel has no `on_update`.
+            InvalidRequest: It cannot be kept as it is.
+            StateUnavailable: It was not kept.
+        """
+        new = await self.drains.accept(update)
+        try:
+            await self._inbox.wake(update.isolation_key)
+        except Exception:
+            # It is kept, and so acknowledged: the sweep makes up for the wake.
+            logger.warning("The inbox could not be told of an update; a sweep will find it.", exc_info=True)
+        return new
+
+    def start(self) -> None:
+        if self.in_background:
+            self._local.start()
+            self._sweeper.start()
+
+    async def stop(self) -> None:
+        """Work off what is ready, for some seconds; what is left stays accepted."""
+        await self._sweeper.stop()
+        await self._local.stop()
+        await self._mailboxes.close()

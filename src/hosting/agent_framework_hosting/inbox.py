@@ -1,0 +1,146 @@
+"""The inbox of a server: drains run in this process, and a sweep finds what no wake has told of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+from .errors import HostingError
+from .updates import Inbox
+
+logger = logging.getLogger("agent_framework.hosting")
+
+AT_ONCE = 64
+GRACE = 4.0
+INTERVAL = 60.0
+RETRY = 5.0
+
+
+class LocalInbox:
+    """An `Inbox` that drains in this process, at most `at_once` conversations at a time. Use it on one event loop."""
+
+    def __init__(self, drain: Callable[[str], Awaitable[float | None]], *, at_once: int = AT_ONCE) -> None:
+        self._drain = drain
+        self._at_once = at_once
+        self._ready: OrderedDict[str, None] = OrderedDict()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._open = False
+
+    async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
+        if delay > 0:
+            self._wake_later(isolation_key, delay)
+        else:
+            self._wake_now(isolation_key)
+
+    def start(self) -> None:
+        self._open = True
+        self._fill()
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Drain what is ready for at most `grace` seconds; what is not done by then is given up, and stays accepted."""
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + grace
+        while self._running and clock() < deadline:
+            await asyncio.wait(self._running.values(), timeout=deadline - clock())
+        self._open = False
+        for task in (running := [*self._running.values()]):
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    def _wake_now(self, key: str) -> None:
+        if (timer := self._later.pop(key, None)) is not None:
+            timer.cancel()
+        if key in self._running:
+            self._again.add(key)
+        else:
+            self._ready[key] = None
+            self._fill()
+
+    def _wake_later(self, key: str, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        timer = self._later.get(key)
+        if timer is None or timer.when() > loop.time() + delay:
+            if timer is not None:
+                timer.cancel()
+            self._later[key] = loop.call_later(delay, self._wake_now, key)
+
+    def _fill(self) -> None:
+        while self._open and self._ready and len(self._running) < self._at_once:
+            key, _ = self._ready.popitem(last=False)
+            self._running[key] = asyncio.create_task(self._work(key), name="hosting-drain")
+
+    async def _work(self, key: str) -> None:
+        delay: float | None = RETRY
+        try:
+            delay = await self._drain(key)
+        except HostingError as error:
+            logger.warning("A mailbox could not be worked off: %s", error)
+        except Exception:
+            logger.exception("A mailbox could not be worked off.")
+        finally:
+            del self._running[key]
+            if key in self._again:
+                self._again.discard(key)
+                self._ready[key] = None
+            elif delay is not None and self._open:
+                self._wake_later(key, delay)
+            self._fill()
+
+
+class Sweeper:
+    """Wakes every conversation that has unfinished updates: at the start, and then about every `interval` seconds."""
+
+    def __init__(
+        self,
+        keys: Callable[[], AsyncIterator[str]],
+        inbox: Inbox,
+        *,
+        interval: float = INTERVAL,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._keys = keys
+        self._inbox = inbox
+        self._interval = interval
+        self._sleep = sleep
+        self._jitter = jitter
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="hosting-sweep")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:
+                told = isinstance(error, HostingError)
+                logger.warning("The mailboxes could not be swept: %s", error, exc_info=None if told else error)
+            # Never longer than the interval: instances that started together must not sweep together.
+            await self._sleep(self._interval * (0.8 + 0.2 * self._jitter()))
+
+    async def sweep(self) -> None:
+        """Wake them once.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        async for key in self._keys():
+            await self._inbox.wake(key)

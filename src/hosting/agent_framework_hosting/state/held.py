@@ -1,0 +1,242 @@
+"""An update that is being worked on: its turns, and how it is concluded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import StateDamaged, TurnConflict
+from ..shielding import shielded, together
+from .content import NOTHING, Content, place_text, remove
+from .head import Head, Hold, Ran, random_id
+from .holding import Holding
+from .holds import backoff
+from .mail import Letter, Waiting
+from .remembered import RememberedTurn
+from .sizes import admit_size
+from .turn import StoredTurn
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowCheckpoint
+
+    from .mailbox import StoredMailboxes
+
+REMEMBERED = 86_400.0
+"""Seconds for which an update that is done is known at least."""
+
+
+class Found(NamedTuple):
+    """What was read for an update: the conversation, or why it cannot be read; and what earlier turns of it gave."""
+
+    content: Content | StateDamaged = NOTHING
+    results: tuple[bytes, ...] = ()
+
+
+class StoredHeld:
+    """A `HeldUpdate` of a conversation in a store; `leave` ends this process's turn in the conversation."""
+
+    def __init__(
+        self,
+        box: StoredMailboxes,
+        holding: Holding,
+        letter: Letter,
+        waiting: Waiting,
+        found: Found,
+        *,
+        leave: Callable[[], None],
+    ) -> None:
+        self.update = waiting.update(box.wall())
+        self.trace: Mapping[str, str] = waiting.trace
+        self.attempt = holding.head.hold[letter.uid].attempts
+        self.active = True
+        self.holding = holding
+        self.letter = letter
+        self._box = box
+        self._waiting = waiting
+        self._content = found.content
+        self._results = found.results
+        self._leave = leave
+        self._begun = 0
+        self._following: StoredHeld | None = None
+        self._one_turn = asyncio.Lock()
+
+    def guard(self) -> AbstractAsyncContextManager[Any]:
+        return self.holding.guard()
+
+    async def turn(self) -> StoredTurn | RememberedTurn:
+        await self._one_turn.acquire()
+        try:
+            self.holding.check()
+            number, self._begun = self._begun, self._begun + 1
+            content, leave = self._content, self._one_turn.release
+            if number < len(self._results):
+                return self._remembered(self._results[number], leave)
+            admit_size(self.holding.head.size, self._box.limits.session_bytes)
+            if isinstance(content, StateDamaged):
+                raise content
+            return UpdateTurn(self, content, self._box, leave=leave)
+        except BaseException:
+            self._one_turn.release()
+            raise
+
+    def _remembered(self, result: bytes, leave: Callable[[], None]) -> RememberedTurn:
+        holding = self.holding
+        return RememberedTurn(
+            holding.name,
+            holding.key,
+            holding.head.session,
+            result,
+            snapshot=self._content.snapshot if isinstance(self._content, Content) else None,
+            check=holding.check,
+            leave=leave,
+        )
+
+    async def saved(self, snapshot: bytes | None) -> None:
+        """Have a further turn go on from what one has saved."""
+        self._content = await self._box.continued(self.holding.head, snapshot)
+
+    async def done(self) -> StoredHeld | None:
+        self.active = False
+        try:
+            return await shielded(self._done())
+        except asyncio.CancelledError:
+            if self._following is not None:  # Nobody is there any more to work on it.
+                await self._following.release()
+            raise
+
+    async def _done(self) -> StoredHeld | None:
+        box, before = self._box, self.holding.head
+        box.meanwhile(remove(box.store, box.keeper, before.garbage))
+        try:
+            following, listed = await box.following(self.letter, before)
+            head = concluded(before.next(garbage=()), self.letter.uid, listed, box.wall())
+            if following is not None:
+                return await self._go_on(head, following)
+            await self._write(head.next(lease=None))
+            await box.forget(self.letter)
+        except BaseException:
+            await self._end()
+            raise
+        await self._end()
+        return None
+
+    async def _go_on(self, head: Head, following: Letter) -> StoredHeld | None:
+        """Begin the next update with the write that concludes this one."""
+        box, before = self._box, self.holding.head
+        snapshot = self._content.snapshot if isinstance(self._content, Content) else None
+        _, (data, content) = await together(
+            self._write(box.leased(head, following, before.lease)),
+            together(box.open(following), box.continued(before, snapshot)),
+        )
+        # Whoever lists the mailbox before the document is gone finds the update done.
+        box.meanwhile(box.forget(self.letter))
+        held = await box.begun(self.holding, following, data, Found(content), leave=self._leave)
+        if isinstance(held, StoredHeld):
+            self._following = held
+            return held
+        self._leave()
+        return None
+
+    async def fail(self, error: str) -> None:
+        self.active = False
+        await shielded(self._fail(error))
+
+    async def _fail(self, error: str) -> None:
+        box, head, uid = self._box, self.holding.head, self.letter.uid
+        try:
+            if self.attempt >= box.limits.update_attempts:
+                await box.set_aside(self.holding, self.letter, self._waiting, error)
+            else:
+                later = box.wall() + backoff(self.attempt, box.jitter())
+                hold = {**head.hold, uid: Hold(self.attempt, error, later)}
+                await self._write(head.next(lease=None, hold=hold))
+        finally:
+            await self._end()
+
+    async def release(self) -> None:
+        self.active = False
+        head, uid = self.holding.head, self.letter.uid
+        hold = {known: hold for known, hold in head.hold.items() if known != uid}
+        if self.attempt > 1:
+            hold[uid] = Hold(self.attempt - 1, head.hold[uid].error)
+        try:
+            await self.holding.release(hold=hold)
+        finally:
+            await self._end()
+
+    async def _write(self, head: Head) -> None:
+        await write(self.holding, head, self.letter.uid)
+
+    async def _end(self) -> None:
+        try:
+            await self.holding.end()
+        finally:
+            self._leave()
+
+
+async def write(holding: Holding, head: Head, uid: str) -> None:
+    """Write what becomes of an update.
+
+    Raises:
+        TurnConflict: The lease was lost, and nothing was written.
+    """
+    if not await holding.write(head, lambda found: known_as_done(found, uid)):
+        raise TurnConflict("Another instance took this update over; that one concludes it.")
+
+
+def known_as_done(head: Head, uid: str) -> bool:
+    return uid[:32] in head.done
+
+
+def concluded(head: Head, uid: str, listed: Collection[str] | None, now: float) -> Head:
+    """Give a head in which an update is done; `listed` are the uids that the mailbox holds, None if there are more.
+
+    What is done stays known for a day, and for as long as the mailbox holds it.
+    """
+    known = {
+        other: when
+        for other, when in head.done.items()
+        if listed is None or when > now - REMEMBERED or any(name.startswith(other) for name in listed)
+    }
+    ran = None if head.ran is not None and head.ran.update == uid else head.ran
+    names = tuple(text.name for text in head.ran.results if text.name) if head.ran is not None and ran is None else ()
+    return head.next(
+        ran=ran,
+        hold={other: hold for other, hold in head.hold.items() if other != uid},
+        done={**known, uid[:32]: int(now)},
+        garbage=(*head.garbage, *names),
+    )
+
+
+class UpdateTurn(StoredTurn):
+    """A turn of an update: once it is saved the lease is still there, and the head has what the reply needs."""
+
+    remembers = True
+
+    def __init__(self, held: StoredHeld, content: Content, box: StoredMailboxes, *, leave: Callable[[], None]) -> None:
+        super().__init__(held.holding, random_id(), keeper=box.keeper, leave=leave, content=content, wall=box.wall)
+        self._held = held
+
+    async def _result(
+        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None, entry: str
+    ) -> Head:
+        holding, uid = self._holding, self._held.letter.uid
+        text = b"null" if result is None else result
+        head, placed = await together(
+            super()._result(snapshot, checkpoint, result, entry),
+            place_text(holding.store, holding.path, holding.epoch, text),
+        )
+        ran = holding.head.ran
+        before = ran.results if ran is not None and ran.update == uid else ()
+        return head.next(lease=holding.head.lease, ran=Ran(uid, (*before, placed)))
+
+    async def _commit(
+        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None
+    ) -> None:
+        await super()._commit(snapshot, checkpoint, result)
+        await self._held.saved(None if self.reset_requested else snapshot)
+
+    async def release(self) -> None:
+        """Leave the lease to the update."""

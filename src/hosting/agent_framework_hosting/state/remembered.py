@@ -1,0 +1,54 @@
+"""A turn of an update that an earlier attempt saved: nothing is left to do but to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowCheckpoint
+
+
+class RememberedTurn:
+    """A `Turn` that is saved already; `remembered` is what came of it, `null` for a reset."""
+
+    guarded = False
+    committed = True
+    remembers = False
+    checkpoint: WorkflowCheckpoint | None = None
+
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        session: str,
+        remembered: bytes,
+        *,
+        snapshot: bytes | None,
+        check: Callable[[], None] = lambda: None,
+        leave: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.key = self.stored_key = key
+        self.session = session
+        self.remembered: bytes | None = remembered
+        self.snapshot = snapshot
+        self.person: str | None = None
+        self.reset_requested = False
+        self._check = check
+        self._leave = leave
+
+    def check(self) -> None:
+        self._check()
+
+    def guard(self) -> AbstractAsyncContextManager[Any]:
+        return nullcontext()
+
+    async def commit(
+        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+    ) -> None:
+        return None
+
+    async def end(self) -> None:
+        self._leave()
