@@ -31,6 +31,7 @@ from tests.support.stores import (
     FaultStore,
     Gate,
     away,
+    calling,
     kill_after,
     kill_before,
     lost_answer,
@@ -519,18 +520,20 @@ def test_one_storage_serves_several_loops(store: StateStore) -> None:
     assert asyncio.run(latest_id(storage)) == found[-1]
 
 
-async def test_somebody_who_waits_for_the_pointer_can_be_cancelled(store: StateStore) -> None:
+@pytest.mark.parametrize("who", [0, 1, 2])
+async def test_a_saver_can_be_cancelled_and_others_go_on(store: StateStore, who: int) -> None:
     gate, faulty = Gate(), FaultStore(store)
     faulty.plan(gate.before, kind="put", name="/latest/")
     storage = StateCheckpointStorage(faulty)
     saving = [asyncio.ensure_future(storage.save(checkpoint(f"{n}", n))) for n in range(3)]
     await gate.reached()
-    saving[1].cancel()
+    saving[who].cancel()
     gate.open()
     done = await asyncio.gather(*saving, return_exceptions=True)
-    assert [isinstance(result, asyncio.CancelledError) for result in done] == [False, True, False]
-    assert await storage.list_checkpoint_ids(workflow_name="w") == ["0", "2"]
-    assert await latest_id(storage) == "2"
+    assert [isinstance(result, asyncio.CancelledError) for result in done] == [n == who for n in range(3)]
+    others = [f"{n}" for n in range(3) if n != who]
+    assert await storage.list_checkpoint_ids(workflow_name="w") == others
+    assert await latest_id(storage) == others[-1]
 
 
 @pytest.mark.parametrize("fault", [away, lost_answer, lost_request, twice])
@@ -692,6 +695,29 @@ async def test_notes_of_savers_that_died_after_the_write_lead_to_it_however_many
     counting = CountingStore(store)
     assert await latest_id(StateCheckpointStorage(counting)) == "0"
     assert counting.rounds == 2
+
+
+async def test_a_note_that_others_have_dropped_is_written_again(store: StateStore) -> None:
+    """A save fails, its note goes with those of many others, and when it is tried again it is never settled."""
+    faulty = FaultStore(store)
+    storage = patient(faulty)
+    await storage.save(checkpoint("first", 1))
+
+    async def fail(storage: StateCheckpointStorage, name: str, second: float) -> None:
+        with pytest.raises(StateUnavailable):
+            await storage.save(checkpoint(name, second))
+
+    def go_away() -> None:
+        faulty.plan(away, name="/latest/", times=None)
+
+    faulty.plan(away, kind="put", name="/c/", times=None)
+    await fail(storage, "again", 2)
+    for number in range(65):
+        await fail(patient(faulty), f"dead{number}", 3)
+    faulty.clear()
+    faulty.plan(calling(after=go_away), kind="put", name="/c/")
+    await storage.save(checkpoint("again", 2))
+    assert await seen(StateCheckpointStorage(store), "again") == (True,) * 3
 
 
 @pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED)

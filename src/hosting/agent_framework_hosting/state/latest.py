@@ -25,7 +25,6 @@ from .store import ABSENT, Lost, Marker, StateStore, Version, read
 
 PENDING = 64
 TRIES = 40
-TRIES_TO_SETTLE = 3
 FIRST_PAUSE, LAST_PAUSE = 0.005, 0.5
 
 Order = tuple[datetime, str]
@@ -184,8 +183,10 @@ class LatestPointer:
             await self._store.put(self._name, msgspec.json.encode(repaired), if_version=version)
 
     async def _change(self, noted: list[Entry]) -> None:
-        """Note these, and settle what has landed; only the notes are worth waiting for."""
-        for attempt in range(TRIES if noted else TRIES_TO_SETTLE):
+        """Note these, and settle what has landed; only for notes is it worth to go on where others are faster."""
+        for attempt in range(TRIES if noted else 1):
+            if attempt:
+                await self._sleep(min(FIRST_PAUSE * 2**attempt, LAST_PAUSE) * (0.5 + self._jitter()))
             fresh = self._known is None
             latest, version = self._known or await self.read()
             self._known = None
@@ -207,7 +208,6 @@ class LatestPointer:
                         jitter=self._jitter,
                     )
                 except Lost:
-                    await self._sleep(min(FIRST_PAUSE * 2**attempt, LAST_PAUSE) * (0.5 + self._jitter()))
                     continue
             self._known = changed, version
             self._landed -= landed
