@@ -100,7 +100,11 @@ def decode_latest(name: str, data: bytes, workflow: str) -> Latest:
             moment(entry.timestamp)
     except (msgspec.MsgspecError, ValueError):
         check_format(name, data)
-        raise StateDamaged(name, f"The stored document {name!r} is damaged. It was kept: restore it.") from None
+        message = (
+            f"The stored document {name!r} is damaged, or of a later release. It was kept: restore it, or update the "
+            "package everywhere that shares this store."
+        )
+        raise StateDamaged(name, message) from None
     if latest.format != FORMAT:
         check_format(name, data)
     if latest.workflow != workflow:
