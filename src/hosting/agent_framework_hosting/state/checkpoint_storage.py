@@ -81,11 +81,9 @@ class StateCheckpointStorage:
         """
         name, data = self._encoded(checkpoint)
         entry = Entry(digest(checkpoint.checkpoint_id), checkpoint.timestamp)
-        pointer = self._pointer(checkpoint.workflow_name)
         checkpoint_id = checkpoint.checkpoint_id
-        await pointer.note(entry)
-        await settled_put(self._store, name, data, clock=self._clock, sleep=self._sleep, jitter=self._jitter)
-        await pointer.settle(entry)
+        async with self._pointer(checkpoint.workflow_name).saving(entry):
+            await settled_put(self._store, name, data, clock=self._clock, sleep=self._sleep, jitter=self._jitter)
         return checkpoint_id
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:

@@ -11,14 +11,14 @@ that sets an old id back in time, makes the settled one other than it was noted;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
-from ..errors import StateDamaged, StateUnavailable
+from ..errors import HostingError, StateDamaged, StateUnavailable
 from .head import FORMAT, check_format, random_id
 from .settle import ATTEMPTS, settled_put
 from .store import ABSENT, Lost, Marker, StateStore, Version, read
@@ -112,8 +112,17 @@ def decode_latest(name: str, data: bytes, workflow: str) -> Latest:
     return latest
 
 
+class Wanted:
+    """A note that a saver waits for."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.done = False
+        self.error: HostingError | None = None
+
+
 class LatestPointer:
-    """One workflow's document, as the savers of one event loop share it: they write for each other.
+    """One workflow's document, as the savers of one event loop share it: they write for each other, and fail together.
 
     `stored` tells what is stored under an entry's id.
     """
@@ -138,8 +147,10 @@ class LatestPointer:
         self._jitter = jitter
         self._lock = asyncio.Lock()
         self._known: Known | None = None
-        self._wanted: list[Entry] = []
+        self._under_way: list[Entry] = []
+        self._wanted: list[Wanted] = []
         self._landed: set[Entry] = set()
+        self._failures = 0
 
     async def read(self) -> Known:
         """Read the document; it is empty where nothing was ever saved.
@@ -153,31 +164,54 @@ class LatestPointer:
             return Latest(FORMAT, self._workflow, ""), ABSENT
         return decode_latest(self._name, found[0], self._workflow), found[1]
 
-    async def note(self, entry: Entry) -> None:
-        """Say that a checkpoint is about to be stored.
+    @asynccontextmanager
+    async def saving(self, entry: Entry) -> AsyncGenerator[None]:
+        """Note a checkpoint that the body stores, and settle it then.
 
         Raises:
             StateDamaged: The document cannot be read.
             StateUnavailable: It may not have been noted.
         """
-        self._wanted.append(entry)
+        self._under_way.append(entry)
+        try:
+            await self._note(entry)
+            yield
+        finally:
+            self._under_way.remove(entry)
+        await self._settle(entry)
+
+    async def _note(self, entry: Entry) -> None:
+        mine = Wanted(entry)
+        self._wanted.append(mine)
         try:
             async with self._lock:
-                if entry in self._wanted:  # Otherwise the one before has noted it along with its own.
-                    noted = [*self._wanted]
-                    await self._change(noted)
-                    self._wanted = [wanted for wanted in self._wanted if wanted not in noted]
+                if not mine.done:  # Otherwise the one before has noted it along with its own, or failed to.
+                    await self._note_all([each for each in self._wanted if not each.done])
         finally:
-            if entry in self._wanted:
-                self._wanted.remove(entry)
+            if mine in self._wanted:
+                self._wanted.remove(mine)
+        if mine.error is not None:
+            raise mine.error
 
-    async def settle(self, entry: Entry) -> None:
-        """Say that a checkpoint is stored. If that fails its note goes on leading to it."""
+    async def _note_all(self, wanted: Sequence[Wanted]) -> None:
+        error: HostingError | None = None
+        try:
+            await self._change([each.entry for each in wanted])
+        except HostingError as failed:
+            error = failed
+        for each in wanted:
+            each.done, each.error = True, error
+
+    async def _settle(self, entry: Entry) -> None:
+        """Say that a checkpoint is stored. If that fails its note goes on leading to it, and the next save says it."""
         self._landed.add(entry)
+        failures = self._failures
         async with self._lock:
-            if entry in self._landed:
-                with suppress(StateUnavailable, StateDamaged):  # The next save settles it.
+            if entry in self._landed and failures == self._failures:
+                try:
                     await self._change([])
+                except HostingError:
+                    self._failures += 1
 
     async def repair(self, known: Known, settled: Entry | None) -> None:
         """Replace what turned out to be gone; nothing happens where the document has changed since."""
@@ -186,7 +220,7 @@ class LatestPointer:
         with suppress(Lost, StateUnavailable):  # The next reader searches again.
             await self._store.put(self._name, msgspec.json.encode(repaired), if_version=version)
 
-    async def _change(self, noted: list[Entry]) -> None:
+    async def _change(self, noted: Sequence[Entry]) -> None:
         """Note these, and settle what has landed; only for notes is it worth to go on where others are faster."""
         for attempt in range(TRIES if noted else 1):
             if attempt:
@@ -195,9 +229,7 @@ class LatestPointer:
             latest, version = self._known or await self.read()
             self._known = None
             landed = {*self._landed}
-            changed = latest.changed(noted, landed)
-            if len(changed.pending) > PENDING:
-                changed = await self._thinned(changed, noted)
+            changed = await self._thinned(latest.changed(noted, landed))
             if changed != latest or not fresh:
                 changed = msgspec.structs.replace(changed, rev=random_id())
                 try:
@@ -218,14 +250,19 @@ class LatestPointer:
             return
         raise StateUnavailable(f"{self._name} changes faster than it can be written. Try again.")
 
-    async def _thinned(self, latest: Latest, noted: list[Entry]) -> Latest:
-        """Settle what others have stored and did not settle, and drop the oldest of what was never stored."""
-        others = [entry for entry in latest.pending if entry not in noted]
+    async def _thinned(self, latest: Latest) -> Latest:
+        """Where others have left too many notes: settle what is stored, and drop the oldest of the rest."""
+        others = [entry for entry in latest.pending if entry not in self._under_way]
+        if len(others) <= PENDING:
+            return latest
         found = await asyncio.gather(*map(self._stored, others))
-        landed = [
+        landed = {
             entry
             for entry, there in zip(others, found, strict=True)
             if there is not None and there.order >= entry.order
-        ]
+        }
+        dropped = [entry for entry in others if entry not in landed][:-PENDING]
         thinned = latest.changed([], landed)
-        return msgspec.structs.replace(thinned, pending=thinned.pending[-max(PENDING, len(noted)) :])
+        return msgspec.structs.replace(
+            thinned, pending=tuple(entry for entry in thinned.pending if entry not in dropped)
+        )
