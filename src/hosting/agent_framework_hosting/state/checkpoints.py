@@ -256,8 +256,10 @@ def encode_checkpoint(key: str, checkpoint: WorkflowCheckpoint) -> bytes:
     return json.dumps({"format": FORMAT, "key": key, "checkpoint": value}, separators=(",", ":")).encode()
 
 
-def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> WorkflowCheckpoint:
-    """Read what `encode_checkpoint` wrote.
+def decode_checkpoint(
+    name: str, data: bytes, *, trusted: bool = False, allowed: frozenset[str] = frozenset()
+) -> WorkflowCheckpoint:
+    """Read what `encode_checkpoint` wrote; `allowed` names types beside the framework's and the registered ones.
 
     Raises:
         StateDamaged: It cannot be read; the cause is chained.
@@ -268,7 +270,7 @@ def decode_checkpoint(name: str, data: bytes, *, trusted: bool = False) -> Workf
         document = cast("dict[str, Any]", json.loads(data))
         if document["format"] != FORMAT:
             check_format(name, data)
-        value = decode_value(document["checkpoint"], allowed=None if trusted else HARMLESS)
+        value = decode_value(document["checkpoint"], allowed=None if trusted else HARMLESS | allowed)
         return WorkflowCheckpoint.from_dict(value)
     except StateDamaged:
         raise
