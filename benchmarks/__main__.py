@@ -96,6 +96,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return functions_stream.measure(functions_python)
 
+    def crowd() -> list[Row]:
+        from . import crowd
+
+        return crowd.measure()
+
     return {
         "import": imports,
         "lambda": lambda_,
@@ -103,6 +108,7 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
         "checkpoint": checkpoint,
         "functions": functions,
         "stream": stream,
+        "crowd": crowd,
     }
 
 
