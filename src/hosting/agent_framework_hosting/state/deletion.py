@@ -46,6 +46,10 @@ class Deleted:
     foreign: list[str] = field(default_factory=list[str])
     interrupted: dict[str, Head] = field(default_factory=dict[str, Head])
 
+    def count(self, documents: int) -> None:
+        # Never `+= await …`: others count meanwhile.
+        self.documents += documents
+
 
 class Deleter:
     """Deletes from `stores` (see `documents.stores_of`) what a `Finder` has found there.
@@ -85,11 +89,11 @@ class Deleter:
                 deleted.conversations += 1
             if (foreign := foreign_checkpoint(candidate)) is not None:
                 deleted.foreign.append(foreign)
-            deleted.documents += await purge(self._stores, candidate.path, tombstone, updates=True)
-            deleted.documents += await remove(self._sessions, candidate.documents)
+            deleted.count(await purge(self._stores, candidate.path, tombstone, updates=True))
+            deleted.count(await remove(self._sessions, candidate.documents))
 
         await each(conversations, delete_one)
-        deleted.documents += await remove(self._sessions, documents)
+        deleted.count(await remove(self._sessions, documents))
         return deleted
 
     async def delete_rest(self, deleted: Deleted, *, after: float = SETTLE) -> None:
@@ -100,7 +104,7 @@ class Deleter:
         if deleted.interrupted:
             await self._sleep(after)
         for path, tombstone in deleted.interrupted.items():
-            deleted.documents += await purge(self._stores, path, tombstone, updates=True)
+            deleted.count(await purge(self._stores, path, tombstone, updates=True))
 
     async def _bury(self, candidate: Candidate) -> tuple[Head, bool]:
         """Give the tombstone, and whether a turn may have been running."""

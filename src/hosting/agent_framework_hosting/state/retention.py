@@ -130,6 +130,10 @@ class Pruner:
         await self._look_again()
         return self.pruned
 
+    def _count(self, removed: int) -> None:
+        # Never `+= await …`: others count meanwhile.
+        self.pruned.documents += removed
+
     def _seen(self, names: Sequence[str]) -> None:
         self.pruned.seen += len(names)
         self._progress(self.pruned)
@@ -202,7 +206,7 @@ class Pruner:
         except Lost:  # Somebody uses it.
             return True
         self.pruned.conversations += 1
-        self.pruned.documents += await purge(self._stores, path, tombstone)
+        self._count(await purge(self._stores, path, tombstone))
         return True
 
     async def _clear(self, path: str, found: tuple[Head, Version]) -> None:
@@ -220,7 +224,7 @@ class Pruner:
                 await settled_put(self._sessions, head_name(path), encode_head(head), if_version=version)
 
     async def _remove(self, store: StateStore, names: Sequence[str]) -> None:
-        self.pruned.documents += len(names) if self._dry_run else await remove(store, names)
+        self._count(len(names) if self._dry_run else await remove(store, names))
 
     async def _prune_archives(self, store: StateStore, archives: Sequence[Part]) -> None:
         """Remove the old ones, in the order of their making: what follows one that stays is not even read."""
@@ -264,6 +268,6 @@ class Pruner:
                 tombstone = await bury(self._sessions, path, None, now=self._clock(), epoch=doubt.epoch)
             except Lost:
                 return
-            self.pruned.documents += await purge(self._stores, path, tombstone)
+            self._count(await purge(self._stores, path, tombstone))
         elif found is not None and found[0].rev == doubt.rev:  # A live holder would have renewed.
             await self._let_go(path, found)
