@@ -116,7 +116,7 @@ class Pruner:
             StateUnavailable: The store did not answer; what was done is done, and the rest is left to a next prune.
         """
         for store in self._stores:
-            if not await self._sessions.list(CONVERSATIONS, limit=1) and await store.list(CONVERSATIONS, limit=1):
+            if store is not self._sessions and await self._is_elsewhere(store):
                 raise ConfigurationError(
                     "There are checkpoints here and no conversations at all: is this the place of the host's sessions? "
                     "Nothing was removed. Name the host (--host), which knows both places."
@@ -137,6 +137,12 @@ class Pruner:
     def _seen(self, names: Sequence[str]) -> None:
         self.pruned.seen += len(names)
         self._progress(self.pruned)
+
+    async def _is_elsewhere(self, checkpoints: StateStore) -> bool:
+        """Whether there are checkpoints without a single conversation."""
+        if not await checkpoints.list(CONVERSATIONS, limit=1):
+            return False
+        return not await self._sessions.list(CONVERSATIONS, limit=1)
 
     async def _prune_conversations(self, store: StateStore) -> None:
         async for names in pages(store, CONVERSATIONS, self._batch):
