@@ -54,7 +54,8 @@ class Waiting:
 class Stepped:
     """What prunes and deletes: each of its operations waits until it is allowed."""
 
-    def __init__(self, work: Coroutine[Any, Any, Any], waiting: list[Waiting]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Any], waiting: list[Waiting], *, prunes: bool = False) -> None:
+        self.prunes = prunes
         self.task = asyncio.ensure_future(work)
         self.waiting = waiting
 
@@ -97,9 +98,9 @@ class Retention(RuleBasedStateMachine):
     def begin(self, key: str) -> None:
         kept = self.kept[key]
         if kept.turn is None:
-            kept.turn = self.run(self.host.begin(key))
-            kept.alive = True
-            assert words_of(kept.turn.snapshot) == kept.words
+            turn: StoredTurn = self.run(self.host.begin(key))
+            kept.turn, kept.alive = turn, True
+            assert words_of(turn.snapshot) == kept.words
 
     @rule(key=st.sampled_from(KEYS), large=st.booleans())
     def commit(self, key: str, large: bool) -> None:
@@ -155,7 +156,7 @@ class Retention(RuleBasedStateMachine):
             sleep = sleeping(waiting)
             store = gated(self.store, waiting)
             pruner = Pruner([store], retention=RETENTION, batch=batch, clock=lambda: self.now, sleep=sleep)
-            return Stepped(pruner.run(), waiting)
+            return Stepped(pruner.run(), waiting, prunes=True)
 
         self.working = self.run(start())
 
@@ -203,7 +204,7 @@ class Retention(RuleBasedStateMachine):
 
     def look_for_tombstones(self, before: dict[str, Head | None]) -> None:
         """A conversation may have been removed: idle ones by a prune, any by a deletion, with updates of before."""
-        pruning = self.working is not None and "Pruner" in self.working.task.get_coro().__qualname__
+        pruning = self.working is not None and self.working.prunes
         for key, head in self.heads().items():
             known = before[key]
             if head is None or head.deleted is None or (known is not None and known.rev == head.rev):

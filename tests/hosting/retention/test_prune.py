@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting.errors import ConfigurationError, TurnConflict
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.documents import all_names, stores_of
 from agent_framework_hosting.state.head import Lease, encode_head
 from agent_framework_hosting.state.locations import open_state
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.retention import Pruned
+from tests.hosting.protocol.diary import LARGE, Diary, hosted, say
 from tests.hosting.retention.written import (
     DAY,
     GONE,
@@ -30,7 +32,7 @@ from tests.hosting.retention.written import (
     put_head,
     write_everything,
 )
-from tests.support.stores import FaultStore, calling
+from tests.support.stores import FaultStore, Gate, calling
 
 
 @pytest.mark.parametrize("batch", [1, 3, 1000])
@@ -226,3 +228,18 @@ async def test_progress_is_told_after_every_batch(store: FaultStore) -> None:
 
     await prune(store, batch=5, progress=tell)
     assert len(seen) > 5 and seen == sorted(seen) and seen[0] == 5
+
+
+async def test_the_commit_of_a_fresh_turn_that_a_prune_overtook_names_nothing_that_is_gone(store: FaultStore) -> None:
+    """It has written its large snapshot, and was stopped before the head."""
+    gate = Gate()
+    async with hosted(store, Diary(padding=LARGE)) as context:
+        store.plan(gate.before, kind="put", name="head")
+        turn = asyncio.create_task(say(context, "k", "fresh", fresh=True))
+        await gate.reached()
+        await prune(store.inner)
+        gate.open()
+        with pytest.raises(TurnConflict):
+            await turn
+        assert await all_names(store, "") == [head_of("k")]
+        assert await say(context, "k", "anew") == "1: anew"
