@@ -27,6 +27,7 @@ from tests.hosting.retention.written import (
     LEASE,
     archive,
     bare_session,
+    change_head,
     document,
     get_head,
     head_of,
@@ -371,3 +372,22 @@ def test_an_unreadable_place_is_one_line(place: str, call: Call) -> None:
     Path(place, "sessions", "v1").write_text("a file")
     code, out, err = call("list")
     assert (code, out) == (1, "") and len(err.splitlines()) == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("how", [["delete", KEY, "--yes"], ["prune", "--retention", "30d"]], ids=["delete", "prune"])
+def test_no_old_version_of_what_is_gone_is_left_on_the_disk(
+    store: StateStore, place: str, call: Call, how: list[str]
+) -> None:
+    async def talk() -> None:
+        async with hosted(store, Diary()) as context:
+            for number in range(3):
+                await say(context, KEY, f"a secret {number}")
+
+    def left() -> list[Path]:
+        return [path for path in Path(place).rglob("*") if path.is_file() and b"a secret" in path.read_bytes()]
+
+    run(talk())
+    run(change_head(store, KEY, when=days_ago(31)))
+    assert left() != []
+    assert call(*how)[0] == 0
+    assert left() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from ..errors import StateUnavailable
 from .store import Condition, Marker, StateStore, Version
@@ -13,6 +13,17 @@ from .store import Condition, Marker, StateStore, Version
 T = TypeVar("T")
 TRIES = 4
 FIRST_PAUSE = 0.2
+
+
+@runtime_checkable
+class KeepsVersions(Protocol):
+    """A store that has the last contents of a document until it is written again, so many in all."""
+
+    kept_versions: int
+
+
+def kept_versions(store: StateStore) -> int:
+    return store.kept_versions if isinstance(store, KeepsVersions) else 1
 
 
 class BoundedStore:
@@ -29,6 +40,7 @@ class BoundedStore:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.kept_versions = kept_versions(store)
         self._store = store
         self._slots = slots
         self._sleep = sleep

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .bounded import each
+from .bounded import each, kept_versions
 from .documents import CONVERSATIONS, SET_ASIDE, WAITING, all_names, head_name, pages, part_of, uid_of
 from .head import FORMAT, Head, encode_head, random_id
 from .settle import settled_put
-from .store import ABSENT, StateStore, Version
+from .store import ABSENT, Lost, StateStore, Version
 
 OPERATIONS = 16
 """How many operations of a store are under way at once, where nobody says."""
@@ -44,7 +44,8 @@ async def bury(
 ) -> Head:
     """Put a tombstone in the place of a head that was read before, and give it; `updates` are uids that count as done.
 
-    Where there was no head, `epoch` is the highest that was seen.
+    Where there was no head, `epoch` is the highest that was seen. A store that keeps old contents gets the tombstone so
+    often that none of a live head is left.
 
     Raises:
         Lost: Somebody wrote the head meanwhile.
@@ -64,7 +65,13 @@ async def bury(
         deleted=now,
     )
     version = ABSENT if found is None else found[1]
-    await settled_put(store, head_name(path), encode_head(tombstone), if_version=version)
+    version = await settled_put(store, head_name(path), encode_head(tombstone), if_version=version)
+    for _ in range(kept_versions(store) - 1 if found is not None else 0):
+        try:
+            again = encode_head(tombstone.next())
+            version = await settled_put(store, head_name(path), again, if_version=version)
+        except Lost:  # The conversation was begun anew, and its writes do the same.
+            break
     return tombstone
 
 
