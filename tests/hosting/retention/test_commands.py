@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -391,3 +393,15 @@ def test_no_old_version_of_what_is_gone_is_left_on_the_disk(
     assert left() != []
     assert call(*how)[0] == 0
     assert left() == []
+
+
+def test_a_prune_that_is_interrupted_says_that_another_does_the_rest(store: StateStore, place: str) -> None:
+    run(store.put(f"k/{conversation_path(KEY)}/b/000000000001-x", b"{}"))  # It waits, to look at this again.
+    command = [sys.executable, "-m", "agent_framework_hosting.cli", "state", "prune", "--state-dir", place]
+    with subprocess.Popen([*command, "--retention", "30d"], stderr=subprocess.PIPE, text=True) as pruning:
+        assert pruning.stderr is not None
+        assert "1 document seen" in pruning.stderr.readline()
+        pruning.send_signal(signal.SIGINT)
+        assert pruning.wait(30) == 130
+        assert pruning.stderr.read() == "Interrupted. What was removed is removed; the next prune does the rest.\n"
+    assert len(run(all_names(store, ""))) == 1

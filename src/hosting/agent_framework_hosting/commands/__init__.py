@@ -5,6 +5,12 @@ gives the exit code.
 """
 
 import argparse
-from typing import TypeAlias
+from typing import Protocol
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` gives."""
+
+    def add_parser(
+        self, name: str, *, help: str | None = None, description: str | None = None, epilog: str | None = None
+    ) -> argparse.ArgumentParser: ...

@@ -118,7 +118,8 @@ class Finder:
                 return
             head = None if at is None else at[0]
             if head is not None and (whose in head.people or is_below(head.key, prefix)):
-                documents = await self._documents_of(head.key)
+                # Below their own key are documents of theirs, all of which are found below.
+                documents = () if is_below(head.key, prefix) else await self._documents_of(head.key)
                 candidates[path] = Candidate(path, head.key, head, documents, has_others(head, whose))
 
         async def look_at_update(name: str) -> None:

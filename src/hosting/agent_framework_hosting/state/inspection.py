@@ -63,12 +63,15 @@ class Inspection:
         async for names in pages(self._sessions, WAITING, batch):
             waiting.update(path for path in map(path_of, names) if path is not None)
         new: list[Row] = []
-        for path, updates in waiting.items():
+
+        async def look_for_head(path: str) -> None:
             if await self._sessions.get(head_name(path)) is None:
                 key = await self._key_of_update(path)
-                new.append(Row(key=key, hash=path[3:], updates=updates, state="new"))
+                new.append(Row(key=key, hash=path[3:], updates=waiting[path], state="new"))
+
+        await each(waiting, look_for_head)
         if new:
-            yield new
+            yield sorted(new, key=lambda row: row.hash)
         async for names in pages(self._sessions, CONVERSATIONS, batch):
             rows: list[Row] = []
 

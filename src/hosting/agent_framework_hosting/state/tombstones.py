@@ -82,10 +82,9 @@ async def purge(stores: Sequence[StateStore], path: str, tombstone: Head, *, upd
     """
     removed = 0
     for store in stores:
-        for kind in "bcs":
-            async for names in pages(store, f"{CONVERSATIONS}{path}/{kind}/"):
-                parts = (part for part in map(part_of, names) if part is not None)
-                removed += await remove(store, [part.name for part in parts if part.epoch <= tombstone.epoch])
+        async for names in pages(store, f"{CONVERSATIONS}{path}/"):
+            parts = (part for part in map(part_of, names) if part is not None)
+            removed += await remove(store, [part.name for part in parts if part.epoch <= tombstone.epoch])
     if updates:
         for prefix in (WAITING, SET_ASIDE):
             names = await all_names(stores[0], f"{prefix}{path}/")
