@@ -43,10 +43,8 @@ from datetime import timedelta
 from agent_framework_hosting import AgentFrameworkHost, HostLimits
 from tests.support.targets import ScriptedAgent
 
-class Host(AgentFrameworkHost):
-    limits = HostLimits(retention=timedelta(days=2))
-
-limited = Host(ScriptedAgent(), channels=[], state_dir="state")
+limits = HostLimits(retention=timedelta(days=2))
+limited = AgentFrameworkHost(ScriptedAgent(), channels=[], state_dir="state", limits=limits)
 forgetful = AgentFrameworkHost(ScriptedAgent(), channels=[])
 """
 

@@ -5,23 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..limits import DEFAULT_LIMITS, HostLimits
+from ..limits import DEFAULT_LIMITS
 from .hosts import load
 
 if TYPE_CHECKING:
+    from ..limits import HostLimits
     from ..state.locations import StateLocations
     from ..state.store import StateStore
-
-
-@runtime_checkable
-class Limited(Protocol):
-    """A host that tells its limits."""
-
-    @property
-    def limits(self) -> HostLimits: ...
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +34,7 @@ def find_place(arguments: argparse.Namespace) -> tuple[Sequence[StateStore], Hos
 
     if arguments.host is not None:
         host = load(arguments.host)
-        return existing(stores_of(host.state), host.state), host.limits if isinstance(host, Limited) else None
+        return existing(stores_of(host.state), host.state), host.limits
     locations = open_state(arguments.state_dir, memory_sessions=DEFAULT_LIMITS.memory_sessions)
     return existing(stores_of(locations), locations), None
 

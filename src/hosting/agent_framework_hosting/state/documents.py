@@ -81,8 +81,8 @@ def part_of(name: str) -> Part | None:
 
 
 def uid_of(name: str) -> str:
-    """Give the uid in `<order>.<uid>`, the last segment of an update's name."""
-    return name.rpartition(".")[2]
+    """Give what a head knows an update by: the beginning of the uid in `<order>.<uid>`, the end of its name."""
+    return name.rpartition(".")[2][:32]
 
 
 def named_by(head: Head) -> set[str]:
