@@ -71,7 +71,7 @@ class Answer(NamedTuple):
         if self.keyless:
             return "there are no credentials"
         if not self.status:
-            return "no answer" if self.sent else "no connection"
+            return "no proper answer" if self.sent else "no connection"
         return f"{self.status} {self.code}".rstrip()
 
     @property

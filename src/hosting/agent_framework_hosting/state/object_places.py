@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -100,13 +101,14 @@ class S3Place:
         if variable is not None:
             config["endpoint"] = checked_endpoint(environment[variable], variable, environment)
         credentials = container_credentials(environment)
-        client = S3Store(
-            self.bucket,
-            config=config,
-            client_options=client_options(timeout, plain=config.get("endpoint", "").startswith("http:")),
-            retry_config=ONCE,
-            credential_provider=credentials,
-        )
+        with sensible(self):
+            client = S3Store(
+                self.bucket,
+                config=config,
+                client_options=client_options(timeout, plain=config.get("endpoint", "").startswith("http:")),
+                retry_config=ONCE,
+                credential_provider=credentials,
+            )
         return Connection(client, credentials, is_elsewhere(config.get("endpoint")))
 
     def advice(self, answer: Answer) -> str:
@@ -172,13 +174,14 @@ class BlobPlace:
         identity = managed_identity(environment, account.client_id) if keyless else None
         if account.client_id and identity is None:
             config["client_id"] = account.client_id
-        client = AzureStore(
-            self.container,
-            config=config,
-            client_options=client_options(timeout, plain=config.get("endpoint", "").startswith("http:")),
-            retry_config=ONCE,
-            credential_provider=identity,
-        )
+        with sensible(self):
+            client = AzureStore(
+                self.container,
+                config=config,
+                client_options=client_options(timeout, plain=config.get("endpoint", "").startswith("http:")),
+                retry_config=ONCE,
+                credential_provider=identity,
+            )
         return Connection(client, identity, is_elsewhere(account.endpoint))
 
     def advice(self, answer: Answer) -> str:
@@ -262,6 +265,20 @@ def object_store(place: ObjectPlace) -> ObjectStore:
     from .objects import ObjectStore
 
     return ObjectStore(place)
+
+
+@contextlib.contextmanager
+def sensible(place: ObjectPlace) -> Generator[None]:
+    """Turn what obstore says of its settings, which may repeat them, into a `ConfigurationError`."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, ValueError):
+        raise ConfigurationError(
+            f"The variables for {place} make no sense together: check those that start with AWS_ or AZURE_, and "
+            "AzureWebJobsStorage. A key may be cut off."
+        ) from None
 
 
 def client_options(connect_timeout: float, *, plain: bool) -> ClientConfig:

@@ -134,15 +134,13 @@ class ObjectStore:
         else:
             mode = "overwrite" if if_version is None else "create"
 
-        async def write(store: Client, bound: asyncio.Timeout) -> Version | None:
-            return (await store.put_async(path, content, mode=mode, use_multipart=False))["e_tag"]
+        async def write(store: Client, bound: asyncio.Timeout) -> Version | Answer:
+            return (await store.put_async(path, content, mode=mode, use_multipart=False))["e_tag"] or Answer()
 
         for pause in self._pauses():
             answer = await self._request(write, len(content))
             if isinstance(answer, str):
                 return answer
-            if answer is None:
-                raise Unknown(f"The service of {self.place} gave no ETag for {name}: it cannot keep writers apart.")
             if isinstance(if_version, str) and answer.condition_refused:
                 raise Lost(f"{name} has changed: read it again before writing.")
             if not answer.conflict:
@@ -182,8 +180,8 @@ class ObjectStore:
             await store.delete_async(path)
 
         answer = await self._repeated(remove)
-        if isinstance(answer, Answer) and (answer.status != 404 or answer.place_missing):
-            raise self._failure(f"delete {name}", answer)
+        if isinstance(answer, Answer):
+            await self._check_absence(f"delete {name}", answer)
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         check_prefix(prefix)
@@ -225,27 +223,33 @@ class ObjectStore:
         path = self._root + name
         options: GetOptions | None = None if unless is None else {"if_none_match": unless}
 
-        async def read(store: Client, bound: asyncio.Timeout) -> tuple[bytes, Version | None]:
+        async def read(store: Client, bound: asyncio.Timeout) -> tuple[bytes, Version] | Answer:
             found = await store.get_async(path, options=options)
             size = found.meta["size"]
             bound.reschedule(asyncio.get_running_loop().time() + self._allowed(size))
-            return bytes(await found.bytes_async()), found.meta["e_tag"]
+            content, version = bytes(await found.bytes_async()), found.meta["e_tag"]
+            return Answer() if version is None else (content, version)
 
         answer = await self._repeated(read)
         if not isinstance(answer, Answer):
-            content, version = answer
-            if version is None:
-                raise self._failure(f"read {name}", Answer(200, "NoETag"))
-            return content, version
+            return answer
         if answer.status == 304:
             return UNCHANGED
-        if answer.status == 404 and not answer.place_missing:
-            if not answer.nothing_there:
-                await self.list(name, limit=1)  # A 404 that does not say what is missing.
-            return None
-        raise self._failure(f"read {name}", answer)
+        await self._check_absence(f"read {name}", answer)
+        return None
 
-    async def _repeated(self, work: Callable[[Client, asyncio.Timeout], Awaitable[T]]) -> T | Answer:
+    async def _check_absence(self, doing: str, answer: Answer) -> None:
+        """Make sure that an answer means an absent object, and not an absent bucket or anything else.
+
+        Raises:
+            StateUnavailable: It means that, or nobody knows.
+        """
+        if answer.status != 404 or answer.place_missing:
+            raise self._failure(doing, answer)
+        if not answer.nothing_there:
+            await self.list("", limit=1)  # It does not say what is absent: this does.
+
+    async def _repeated(self, work: Callable[[Client, asyncio.Timeout], Awaitable[T | Answer]]) -> T | Answer:
         """Do what may be done twice, again while the service is busy or away."""
         give_up = self._clock() + self._timeout
         for pause in self._pauses():
@@ -257,7 +261,9 @@ class ObjectStore:
             await self._sleep(pause)
         raise AssertionError("There is no pause after the last attempt.")
 
-    async def _request(self, work: Callable[[Client, asyncio.Timeout], Awaitable[T]], size: int = 0) -> T | Answer:
+    async def _request(
+        self, work: Callable[[Client, asyncio.Timeout], Awaitable[T | Answer]], size: int = 0
+    ) -> T | Answer:
         """Do something once, and give what came of it or the answer that refuses it."""
         from obstore.exceptions import BaseError
 
@@ -268,20 +274,25 @@ class ObjectStore:
                     return await work(connection.client, bound)
             except TimeoutError:
                 return Answer()
-            except (BaseError, OSError, ValueError) as error:
+            except (BaseError, OSError) as error:
                 return Answer.of(error)
 
     async def _connected(self) -> Connection:
-        connection = self._connection
-        skew = self._wall() - self._clock()
-        if connection is None or abs(skew - self._skew) > LEAP:
-            # The clocks leapt apart: the process was restored from a snapshot, with connections that are none now.
+        connection = self._current()
+        if connection is None:
             with self._connecting:
-                connection = self._connection = self.place.connect(self._connect_timeout)
-                self._skew = skew
+                connection = self._current()
+                if connection is None:
+                    connection = self._connection = self.place.connect(self._connect_timeout)
+                    self._skew = self._wall() - self._clock()
         if connection.credentials is not None:
             await connection.credentials.fresh()
         return connection
+
+    def _current(self) -> Connection | None:
+        # Clocks that have leapt apart: the process was restored from a snapshot, and its connections are none now.
+        leapt = abs(self._wall() - self._clock() - self._skew) > LEAP
+        return None if leapt else self._connection
 
     def _allowed(self, size: int) -> float:
         return self._timeout + size / BYTES_PER_SECOND
