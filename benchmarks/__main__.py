@@ -81,6 +81,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return directory_turn.measure()
 
+    def objects() -> list[Row]:
+        from . import object_turn
+
+        return object_turn.measure()
+
     def functions() -> list[Row]:
         from . import functions_call
 
@@ -91,7 +96,14 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return functions_stream.measure(functions_python)
 
-    return {"import": imports, "lambda": lambda_, "directory": directory, "functions": functions, "stream": stream}
+    return {
+        "import": imports,
+        "lambda": lambda_,
+        "directory": directory,
+        "objects": objects,
+        "functions": functions,
+        "stream": stream,
+    }
 
 
 def machine() -> str:
