@@ -1,7 +1,7 @@
 """A turn with its state in S3 or Azure Blob Storage, against the bare obstore calls that its protocol asks for.
 
-That is: get the head, make the session of it; put the lease; make a dictionary of the session, put the commit. Both puts
-expect the version before. The services are moto and Azurite on this machine, of which the times say nothing about AWS or
+That is: get the head, make the session of it; put the lease; make a dictionary of the session, put the commit. Both
+puts expect the version before. The services are moto and Azurite on this machine, whose times say nothing about AWS or
 Azure: there a request takes several times as long, and what the host adds weighs less.
 """
 

@@ -85,7 +85,9 @@ class Expiring(Generic[T]):
             self._current, self._renew_at = fetched, now + max(left - SPARE, left / 2, PAUSE)
 
 
-def container_credentials(environment: Mapping[str, str]) -> Expiring[S3Credential] | None:
+def container_credentials(
+    environment: Mapping[str, str], *, now: Callable[[], float] = time.time
+) -> Expiring[S3Credential] | None:
     """Take credentials where Lambda under SnapStart, ECS and EKS offer them; None where they do not.
 
     obstore knows the endpoint but not the token in `AWS_CONTAINER_AUTHORIZATION_TOKEN`. As in the SDKs, keys in the
@@ -119,7 +121,7 @@ def container_credentials(environment: Mapping[str, str]) -> Expiring[S3Credenti
         except (KeyError, TypeError, ValueError):
             raise no_credentials("AWS_CONTAINER_CREDENTIALS_FULL_URI", "gave something else") from None
 
-    return Expiring(fetch)
+    return Expiring(fetch, now=now)
 
 
 def may_be_plain(host: str | None) -> bool:
