@@ -355,9 +355,7 @@ def test_a_place_that_names_another_account_does_not_get_the_key_of_this_one() -
 
 @pytest.mark.parametrize("text", ["", "SECRET", "AccountName=a", "AccountKey=SECRET", "SharedAccessSignature=SECRET"])
 def test_what_is_no_connection_string_is_told(text: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"Which storage account|is no connection string"
-    ) as failure:
+    with pytest.raises(ConfigurationError, match=r"Which storage account|is no connection string") as failure:
         account_of({"AzureWebJobsStorage": text}, None)
     assert "SECRET" not in str(failure.value)
 

@@ -37,7 +37,11 @@ async def test_what_was_never_written_is_absent(store: StateStore) -> None:
     await store.delete(HEAD)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\xff\r\n", bytes(range(256)) * 4096], ids=["empty", "binary", "large"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0\xff\r\n", bytes(range(256)) * 4096, b"x" * 20_000_000, b'\n"%b"\n' % (b"0" * 32)],
+    ids=["empty", "binary", "large", "20 MB", "like the mark of an object"],
+)
 async def test_keeps_bytes(store: StateStore, data: bytes) -> None:
     version = await store.put(HEAD, data)
     assert await store.get(HEAD) == (data, version)
