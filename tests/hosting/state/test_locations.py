@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +252,28 @@ async def test_a_store_is_opened_at_just_its_place(tmp_path: Path) -> None:
     assert await in_memory(open_store("memory://"), open_store("memory://"))
     with pytest.raises(ConfigurationError, match="The place of the store is redis://"):
         open_store("redis://host")
+
+
+def test_an_object_store_without_its_extra_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['obstore'] = None\n"
+        "from agent_framework_hosting.state.locations import open_state\n"
+        "open_state('s3://bucket/prefix', memory_sessions=1)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].endswith(
+        "ConfigurationError: s3://bucket/prefix/sessions is an object store, which needs an extra: "
+        "pip install 'agent-framework-hosting[blob]'"
+    )
+
+
+def test_nothing_imports_the_client_before_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from agent_framework_hosting.state.locations import open_state\n"
+        "open_state('s3://bucket/prefix', memory_sessions=1)\n"
+        "print('obstore' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "False\n"
