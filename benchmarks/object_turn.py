@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agent_framework_hosting.state.object_places import Client
 
 MESSAGES = 6
-TURNS = 4
-ROUNDS = 150
+TURNS = 12
+ROUNDS = 60
 
 
 def measure() -> list[Row]:
