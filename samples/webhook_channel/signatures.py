@@ -7,11 +7,16 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from agent_framework_hosting import ConfigurationError, Unauthenticated
 from agent_framework_hosting.body import UnsupportedBody, read_body
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 TIMESTAMP, SIGNATURE = "x-webhook-timestamp", "x-webhook-signature"
 WINDOW = 300
@@ -20,6 +25,14 @@ WINDOW = 300
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()
+
+
+@cache
+def tls() -> SSLContext:
+    """Make what a client needs for https, once: it takes 20 ms, in which the process does nothing else."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 class Signatures:
@@ -72,7 +85,7 @@ class Signatures:
         headers = {"content-type": "application/json", **headers, **signed}
         async with (
             asyncio.timeout(timeout),
-            httpx2.AsyncClient(timeout=timeout) as client,
+            httpx2.AsyncClient(verify=tls(), timeout=timeout) as client,
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             response.raise_for_status()

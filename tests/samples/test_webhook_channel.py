@@ -1,0 +1,186 @@
+"""The signed webhook: acknowledged at once, run once and in order, and answered by a signed post."""
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from agent_framework import AgentSession, Message
+from webhook_channel.webhook import WebhookChannel
+
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+from tests.samples.webhooks import LIMITS, NOW, SECOND, SECRET, key_of, reply_of, serving, signed_headers
+from tests.support.asgi import call
+from tests.support.channels import started
+from tests.support.receivers import Receiver
+from tests.support.targets import ScriptedAgent
+
+
+async def test_a_message_is_acknowledged_then_run_then_answered(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        sent = await webhook.send()
+        assert (sent.status, sent.body) == (202, b"")
+        assert webhook.inbox.woken == [key_of("tea")]
+        assert webhook.agent.heard == []
+
+        assert await webhook.work() == [None]
+        assert webhook.replies == [{"id": "m-1", "conversation": "tea", "answer": "1: hello"}]
+        assert webhook.receiver.received[0].target == "/replies"
+        assert webhook.receiver.received[0].headers["content-type"] == "application/json"
+        assert int(webhook.receiver.received[0].headers["x-webhook-timestamp"]) == NOW
+
+
+async def test_the_process_works_on_it_by_itself(tmp_path: Path) -> None:
+    async with Receiver() as receiver:
+        channel = WebhookChannel(secrets=[SECRET], reply_origin=receiver.origin, clock=lambda: NOW)
+        host = AgentFrameworkHost(ScriptedAgent(), channels=[channel], state_dir=tmp_path)
+        async with started(host):
+            body = b'{"id":"m-1","conversation":"tea","sequence":1,"message":"x","reply_url":"%s/r"}'
+            body %= receiver.origin.encode()
+            headers = {"content-type": "application/json", **signed_headers(body)}
+            assert (await call(host.app, path="/webhook", body=body, headers=headers)).status == 202
+            await receiver.until(1)
+        assert reply_of(receiver.received[0])["answer"] == "1: x"
+
+
+async def test_what_was_acknowledged_survives_the_process(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        assert (await webhook.send(reply_url=...)).status == 202
+    async with serving(tmp_path) as webhook:
+        assert await webhook.work() == [None]
+        assert [messages[-1].text for messages in webhook.agent.heard] == ["hello"]
+
+
+async def test_without_a_reply_url_nothing_is_posted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        assert (await webhook.send(reply_url=...)).status == 202
+        assert await webhook.work() == [None]
+        assert len(webhook.agent.heard) == 1
+        assert webhook.replies == []
+
+
+async def test_repeats_are_acknowledged_and_run_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        assert [(await webhook.send()).status for _ in range(3)] == [202] * 3
+        assert await webhook.work() == [None]
+        assert (await webhook.send()).status == 202
+        assert (await webhook.send(sequence=7)).status == 202
+        assert await webhook.work() == [None]
+        assert len(webhook.agent.heard) == 1
+        assert len(webhook.replies) == 1
+
+
+async def test_repeats_at_once_are_run_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        sent = await asyncio.gather(*(webhook.send() for _ in range(8)))
+        assert {reply.status for reply in sent} == {202}
+        await asyncio.gather(*(webhook.work() for _ in range(4)))
+        await webhook.work()
+        assert len(webhook.agent.heard) == 1
+
+
+async def test_a_conversation_goes_in_the_order_of_its_sequence(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        for sequence in (10, 2, 9_000_000_000_000_000_000, 1):
+            await webhook.send(f"m-{sequence}", sequence=sequence, message=f"say {sequence}")
+        assert await webhook.work() == [None]
+        assert [reply["answer"] for reply in webhook.replies] == [
+            "1: say 1",
+            "2: say 2",
+            "3: say 10",
+            "4: say 9000000000000000000",
+        ]
+
+
+async def test_two_conversations_go_side_by_side(tmp_path: Path) -> None:
+    meeting = asyncio.Barrier(2)
+
+    async def act(messages: list[Message], session: AgentSession | None) -> str:
+        async with asyncio.timeout(10):
+            await meeting.wait()
+        return messages[-1].text
+
+    async with serving(tmp_path, ScriptedAgent(act)) as webhook:
+        # The same id in another conversation is another message.
+        await webhook.send("m-1", conversation="tea", message="green")
+        await webhook.send("m-1", conversation="coffee", message="black")
+        await asyncio.gather(webhook.work("tea"), webhook.work("coffee"))
+        assert {(reply["conversation"], reply["answer"]) for reply in webhook.replies} == {
+            ("tea", "green"),
+            ("coffee", "black"),
+        }
+
+
+async def test_what_cannot_get_better_is_answered_with_an_error(tmp_path: Path) -> None:
+    def act(messages: list[Message], session: AgentSession | None) -> str:
+        assert session is not None
+        session.state["padding"] = "x" * LIMITS.session_bytes
+        return "grown"
+
+    async with serving(tmp_path, ScriptedAgent(act)) as webhook:
+        await webhook.send("m-1", sequence=1)
+        await webhook.send("m-2", sequence=2)
+        assert await webhook.work() == [None]
+        assert len(webhook.agent.heard) == 1
+        assert [reply.get("answer") for reply in webhook.replies] == ["grown", None]
+        assert "Reset it" in webhook.replies[1]["error"]
+
+
+async def test_a_store_that_is_away_has_the_sender_try_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        shutil.rmtree(webhook.directory)
+        webhook.directory.write_text("no directory")
+        sent = await webhook.send()
+        assert (sent.status, sent.json["error"]["code"]) == (503, "state_unavailable")
+        assert int(sent.headers["retry-after"]) > 0
+        assert str(webhook.directory) not in sent.body.decode()
+
+
+async def test_no_secret_and_no_signature_is_logged_or_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving(tmp_path) as webhook:
+        webhook.receiver.answers.append(b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n")
+        await webhook.send()
+        await webhook.post(b"{}", signed_headers(b"other"))
+        await webhook.work()
+        kept = b"".join(webhook.files().values())
+        told = caplog.text + repr(webhook.channel) + repr(vars(webhook.channel)["signatures"])
+        signature = webhook.receiver.received[0].headers["x-webhook-signature"]
+        assert b"m-1" in kept
+        for secret in (SECRET, SECOND, signature, signature.removeprefix("sha256=")):
+            assert secret.encode() not in kept
+            assert secret not in told
+
+
+@pytest.mark.parametrize("secrets", [[], [""], ["short"], [SECRET, "short"], "one text of more than 32 characters"])
+def test_secrets_that_can_be_guessed_are_refused(secrets: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="32 characters"):
+        WebhookChannel(secrets=secrets, reply_origin="https://hooks.example.com")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "hooks.example.com",
+        "https://",
+        "ftp://h",
+        "https://h/",
+        "https://h/x",
+        "https://u@h",
+        "https://h?x",
+        "https://h#x",
+        "https://h ",
+        "https://h\n",
+        "https:\\\\h",
+    ],
+)
+def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="reply_origin"):
+        WebhookChannel(secrets=[SECRET], reply_origin=origin)
+
+
+def test_it_may_be_exposed(tmp_path: Path) -> None:
+    channel = WebhookChannel(secrets=[SECRET], reply_origin="https://hooks.example.com")
+    AgentFrameworkHost(ScriptedAgent(), channels=[channel], state_dir=tmp_path).check_exposure("a server")
