@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], bool]] = {
     "curl": lambda: shutil.which("curl") is not None,
     "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
     "lambda-emulator": LAMBDA_EMULATOR.is_file,
+    "openssl": lambda: shutil.which("openssl") is not None,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from webhook_channel.signatures import SIGNATURE, TIMESTAMP, WINDOW, Signatures, sign
@@ -162,11 +162,13 @@ times = st.integers(WINDOW, 10**12 - 1 - WINDOW)
 LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=80)
 
 
+@settings(deadline=None)
 @given(secrets, secrets, times, st.integers(-WINDOW, WINDOW), st.binary(max_size=100))
 def test_what_is_signed_is_read(first: str, second: str, now: int, off: int, body: bytes) -> None:
     assert read([first, second], signed_headers(body, second, str(now + off)), body, now) == body
 
 
+@settings(deadline=None)
 @given(secrets, times, st.binary(max_size=100), st.data())
 def test_a_change_of_any_kind_is_noticed(secret: str, now: int, body: bytes, data: st.DataObject) -> None:
     timestamp = str(now)
@@ -189,7 +191,8 @@ def test_a_change_of_any_kind_is_noticed(secret: str, now: int, body: bytes, dat
             read([secret], headers, body, now)
 
 
+@settings(deadline=None)
 @given(LATIN, LATIN, st.binary(max_size=20))
-def test_headers_of_any_kind_are_refused_and_nothing_else(timestamp: str, signature: str, body: bytes) -> None:
+def test_headers_of_any_kind_are_refused(timestamp: str, signature: str, body: bytes) -> None:
     with pytest.raises(Unauthenticated):
         read([SECRET], {TIMESTAMP: timestamp, SIGNATURE: signature}, body, NOW)

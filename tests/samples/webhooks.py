@@ -63,13 +63,8 @@ class Channel(WebhookChannel):
 
 class Webhook:
     def __init__(self, directory: Path, receiver: Receiver, agent: ScriptedAgent, **channel: Any) -> None:
-        self.clock, self.inbox, self.receiver, self.agent, self.directory = (
-            Clock(),
-            NotingInbox(),
-            receiver,
-            agent,
-            directory,
-        )
+        self.clock, self.inbox = Clock(), NotingInbox()
+        self.directory, self.receiver, self.agent = directory, receiver, agent
         how = {"secrets": [SECRET, SECOND], "reply_origin": receiver.origin, **channel}
         self.channel = Channel(clock=self.clock, **how)
         self.host = AgentFrameworkHost(
@@ -91,14 +86,14 @@ class Webhook:
 
     async def work(self, *conversations: str) -> list[float | None]:
         """Do what can be done in the conversations now, and give the seconds after which there is more."""
-        conversation_states = StoredConversations(self.host.state.sessions, LIMITS, wall=self.clock)
+        kept = StoredConversations(self.host.state.sessions, LIMITS, wall=self.clock)
         assert self.channel.contribution.on_update is not None
-        drains = Drains(StoredMailboxes(conversation_states), {"webhook": self.channel.contribution.on_update})
+        drains = Drains(StoredMailboxes(kept), {"webhook": self.channel.contribution.on_update})
         try:
             return [await drains.drain(key_of(conversation)) for conversation in conversations or ["tea"]]
         finally:
             await drains.mailboxes.close()
-            await conversation_states.close()
+            await kept.close()
 
     async def deliver(self, update: InboundUpdate) -> None:
         """Have the channel work on an update outside any mailbox."""
@@ -113,6 +108,10 @@ class Webhook:
         """All that is stored."""
         paths = (path for path in self.directory.rglob("*") if path.is_file())
         return {str(path.relative_to(self.directory)): path.read_bytes() for path in paths}
+
+    def kept(self, where: str) -> list[bytes]:
+        """The updates that stand in `in` (accepted) or in `dead` (set aside)."""
+        return [data for name, data in self.files().items() if f"/{where}/" in name]
 
 
 def key_of(conversation: str) -> str:
