@@ -5,12 +5,13 @@ import logging
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from agent_framework import AgentSession, Message
 from webhook_channel.webhook import WebhookChannel
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
-from tests.samples.webhooks import LIMITS, NOW, SECOND, SECRET, key_of, reply_of, serving, signed_headers
+from tests.samples.webhooks import LIMITS, NOW, SECOND, SECRET, Webhook, key_of, reply_of, serving, signed_headers
 from tests.support.asgi import call
 from tests.support.channels import started
 from tests.support.receivers import Receiver
@@ -110,6 +111,33 @@ async def test_two_conversations_go_side_by_side(tmp_path: Path) -> None:
             ("tea", "green"),
             ("coffee", "black"),
         }
+
+
+async def test_two_instances_keep_each_conversation_once_and_in_order(tmp_path: Path) -> None:
+    conversations = [f"c-{number}" for number in range(4)]
+    sequences = range(1, 7)
+
+    async def work(webhook: Webhook, conversation: str) -> None:
+        async with asyncio.timeout(30):
+            while await webhook.work(conversation) != [None]:
+                pass  # The other instance has it.
+
+    async with serving(tmp_path) as one, serving(tmp_path, reply_origin=one.receiver.origin) as other:
+        # Every message comes twice, the second time at the other instance and the other way round.
+        for instance, order in ((one, sequences), (other, sequences[::-1])):
+            for sequence in order:
+                for conversation in conversations:
+                    message = one.message(f"m-{sequence}", conversation=conversation, sequence=sequence)
+                    body = msgspec.json.encode({**message, "message": f"say {sequence}"})
+                    assert (await instance.post(body)).status == 202
+        await asyncio.gather(
+            *(work(instance, conversation) for instance in (one, other) for conversation in conversations)
+        )
+        for conversation in conversations:
+            answers = [reply["answer"] for reply in one.replies if reply["conversation"] == conversation]
+            assert answers == [f"{sequence}: say {sequence}" for sequence in sequences]
+        assert len(one.agent.heard) + len(other.agent.heard) == len(conversations) * len(sequences)
+        assert one.kept("in") == []
 
 
 async def test_what_cannot_get_better_is_answered_with_an_error(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Replies arrive at least once: what the receiver refuses is sent again later, and the agent runs once all the same."""
 
 import asyncio
+import ssl
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,6 +63,25 @@ async def test_a_redirect_is_a_failure_and_not_followed(tmp_path: Path, status: 
         await attempted(webhook)
         assert elsewhere.received == []
         assert len(webhook.replies) == 1
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    """A certificate for 127.0.0.1 that nobody vouches for."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=x"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*command.split(), *files], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
+
+
+@pytest.mark.needs("openssl")
+async def test_a_certificate_that_nobody_vouches_for_is_a_failure(tmp_path: Path, self_signed: ssl.SSLContext) -> None:
+    async with Receiver(tls=self_signed) as receiver, serving(tmp_path, reply_origin=receiver.origin) as webhook:
+        await webhook.send(reply_url=f"{receiver.origin}/replies")
+        await attempted(webhook)
+        assert receiver.received == []
 
 
 async def test_an_answer_of_any_size_is_not_read(tmp_path: Path) -> None:
