@@ -57,7 +57,6 @@ class Signatures:
             ClientDisconnect: The client went away before the body was complete.
         """
         timestamp, signature = request.headers.get(TIMESTAMP, ""), request.headers.get(SIGNATURE, "")
-        # Not \d: it takes digits of any script.
         if not re.fullmatch("[0-9]{1,12}", timestamp) or not re.fullmatch("sha256=[0-9a-f]{64}", signature):
             raise Unauthenticated(f"Sign the request: {TIMESTAMP} and {SIGNATURE}.")
         if abs(self.clock() - int(timestamp)) > WINDOW:

@@ -32,10 +32,11 @@ async def test_a_message_is_acknowledged_then_run_then_answered(tmp_path: Path) 
         assert int(webhook.receiver.received[0].headers["x-webhook-timestamp"]) == NOW
 
 
-async def test_the_process_works_on_it_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durable", [True, False])
+async def test_the_process_works_on_it_by_itself(tmp_path: Path, durable: bool) -> None:
     async with Receiver() as receiver:
         channel = WebhookChannel(secrets=[SECRET], reply_origin=receiver.origin, clock=lambda: NOW)
-        host = AgentFrameworkHost(ScriptedAgent(), channels=[channel], state_dir=tmp_path)
+        host = AgentFrameworkHost(ScriptedAgent(), channels=[channel], state_dir=tmp_path if durable else None)
         async with started(host):
             body = b'{"id":"m-1","conversation":"tea","sequence":1,"message":"x","reply_url":"%s/r"}'
             body %= receiver.origin.encode()

@@ -21,6 +21,16 @@ async def attempted(webhook: Webhook) -> float:
     return later
 
 
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer a byte at a time, each of them soon enough."""
+    writer.write(b"HTTP/1.1 200 X\r\nx: ")
+    with suppress(OSError):
+        while True:
+            writer.write(b"y")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+
 FAILURES: dict[str, Answer] = {
     "an error": answered(500),
     "a busy receiver": answered(429, "retry-after: 1"),
@@ -29,6 +39,7 @@ FAILURES: dict[str, Answer] = {
     "no HTTP": b"hello\r\n\r\n",
     "nothing": b"",
     "silence": silence,
+    "a drip": drip,
     "half a head": b"HTTP/1.1 204 X\r\n",
 }
 
