@@ -14,7 +14,7 @@ from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from tests.samples.webhooks import LIMITS, NOW, SECOND, SECRET, Webhook, key_of, reply_of, serving, signed_headers
 from tests.support.asgi import call
 from tests.support.channels import started
-from tests.support.receivers import Receiver
+from tests.support.receivers import Receiver, answered
 from tests.support.targets import ScriptedAgent
 
 
@@ -71,6 +71,21 @@ async def test_repeats_are_acknowledged_and_run_once(tmp_path: Path) -> None:
         assert await webhook.work() == [None]
         assert len(webhook.agent.heard) == 1
         assert len(webhook.replies) == 1
+
+
+async def test_a_repeat_with_another_sequence_is_a_repeat(tmp_path: Path) -> None:
+    async with serving(tmp_path) as webhook:
+        webhook.receiver.answers.append(answered(500))
+        await webhook.send("m-1", sequence=5)
+        await webhook.send("m-1", sequence=7)
+        [later] = await webhook.work()
+        assert later is not None
+        await webhook.send("m-1", sequence=1)
+        webhook.clock.now += later
+        assert await webhook.work() == [None]
+        assert len(webhook.agent.heard) == 1
+        assert len(webhook.replies) == 2
+        assert webhook.kept("in") == []
 
 
 async def test_repeats_at_once_are_run_once(tmp_path: Path) -> None:
@@ -169,7 +184,7 @@ async def test_a_store_that_is_away_has_the_sender_try_again(tmp_path: Path) -> 
 async def test_no_secret_and_no_signature_is_logged_or_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving(tmp_path) as webhook:
-        webhook.receiver.answers.append(b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n")
+        webhook.receiver.answers.append(answered(500))
         await webhook.send()
         await webhook.post(b"{}", signed_headers(b"other"))
         await webhook.work()
