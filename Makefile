@@ -20,7 +20,7 @@ python:
 setup: python ## make .venv (Python 3.13) with our packages and all that development needs
 	@$(PYTHON) -m scripts.environments development
 
-tools: python ## fetch the AWS Lambda emulator into .tools/
+tools: python ## fetch the AWS Lambda emulator and Azurite into .tools/
 	@$(PYTHON) -m scripts.environments tools
 
 demo: setup tools ## one agent on Lambda and on Azure Functions, remembering across cold starts

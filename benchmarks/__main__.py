@@ -86,6 +86,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return latest_checkpoint.measure()
 
+    def objects() -> list[Row]:
+        from . import object_turn
+
+        return object_turn.measure()
+
     def functions() -> list[Row]:
         from . import functions_call
 
@@ -96,13 +101,20 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return functions_stream.measure(functions_python)
 
+    def crowd() -> list[Row]:
+        from . import crowd
+
+        return crowd.measure()
+
     return {
         "import": imports,
         "lambda": lambda_,
         "directory": directory,
         "checkpoint": checkpoint,
+        "objects": objects,
         "functions": functions,
         "stream": stream,
+        "crowd": crowd,
     }
 
 

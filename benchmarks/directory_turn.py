@@ -81,9 +81,9 @@ def awaiting(runner: asyncio.Runner, turn: Callable[[], Awaitable[None]]) -> Blo
 class Host:
     """A host whose turns are run without HTTP."""
 
-    def __init__(self, state_dir: str | None) -> None:
+    def __init__(self, state_dir: str | None, messages: int = MESSAGES) -> None:
         self.probe = Probe()
-        host = AgentFrameworkHost(RememberingAgent(MESSAGES), channels=[self.probe], state_dir=state_dir)
+        host = AgentFrameworkHost(RememberingAgent(messages), channels=[self.probe], state_dir=state_dir)
         self.lifespan = Lifespan(host.app)
 
     async def start(self) -> None:

@@ -51,6 +51,11 @@ def reported(figure: str, seconds: float) -> Row:
     return Row(figure, duration(seconds))
 
 
+def counted(figure: str, found: str, took: str, target: str, reached: bool) -> Row:
+    """Make the row of something that is right or wrong."""
+    return Row(figure, found, took, "", target, reached)
+
+
 def failed(figure: str, error: BaseException) -> Row:
     """Make the row of a figure that could not be measured, which counts as missed."""
     reason = (str(error).splitlines() or [""])[0].replace("|", "/")

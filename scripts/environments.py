@@ -87,10 +87,11 @@ def set_up(wanted: Sequence[str]) -> None:
         else:
             oldest().make(interpreter)
     if "tools" in wanted:
-        try:
-            toolchain.lambda_emulator()
-        except toolchain.Lacking as lack:
-            print(f"Lacking: {lack}")
+        for bring in (toolchain.lambda_emulator, toolchain.azurite):
+            try:
+                bring()
+            except toolchain.Lacking as lack:
+                print(f"Lacking: {lack}")
 
 
 @contextmanager

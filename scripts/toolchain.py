@@ -1,4 +1,4 @@
-"""Brings what is not Python of ours: uv, a Python to run on, Node.js and AWS's Lambda emulator.
+"""Brings what is not Python of ours: uv, a Python to run on, Node.js, AWS's Lambda emulator and Azurite.
 
 Everything that is fetched goes into `.tools/`; nothing is installed outside the project.
 """
@@ -27,6 +27,10 @@ EMULATORS = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64
 FETCHED_EMULATOR = TOOLS / "aws-lambda-rie"
 # `LAMBDA_RIE` names another one, which is taken as it is.
 LAMBDA_EMULATOR = Path(os.environ.get("LAMBDA_RIE") or FETCHED_EMULATOR).absolute()
+
+# Of those before 3.36 any supported Node.js can be the host.
+AZURITE = "azurite@3.35.0"
+AZURITE_MAIN = TOOLS / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 
 
 class Lacking(Exception):
@@ -91,8 +95,43 @@ def fetched(major: int, minor: int) -> Interpreter | None:
 
 def has_node() -> bool:
     """Tell whether the machine has a Node.js beside the one that `.venv` may hold."""
+    return of_the_machine("node") is not None
+
+
+def of_the_machine(command: str) -> str | None:
     elsewhere = [folder for folder in os.get_exec_path() if not Path(folder).is_relative_to(ROOT)]
-    return shutil.which("node", path=os.pathsep.join(elsewhere)) is not None
+    return shutil.which(command, path=os.pathsep.join(elsewhere))
+
+
+def node(command: str = "node") -> Path | None:
+    """Return a command of Node.js, of the machine's or of the one in `.venv`; None where there is none."""
+    found = of_the_machine(command) if has_node() else shutil.which(command, path=str(ROOT / ".venv" / "bin"))
+    return None if found is None else Path(found)
+
+
+def azurite() -> Path:
+    """Return the script of Azurite's blob service, fetching it where it is not there yet.
+
+    Raises:
+        Lacking: It could not be fetched, or there is no npm to do it.
+    """
+    home = TOOLS / "azurite"
+    marker = home / ".from"
+    if not marker.exists() or marker.read_text() != AZURITE or not AZURITE_MAIN.is_file():
+        npm = node("npm")
+        if npm is None:
+            raise Lacking("Azurite could not be fetched: there is no npm. Install Node.js, or run `make setup` first")
+        TOOLS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
+            fetch = [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
+            path = os.pathsep.join((str(npm.parent), os.environ.get("PATH", "")))
+            if subprocess.run([*fetch, AZURITE], check=False, env={**os.environ, "PATH": path}).returncode != 0:
+                raise Lacking(f"Azurite could not be fetched: npm did not install {AZURITE}")
+            Path(folder, ".from").write_text(AZURITE)
+            if home.exists():
+                shutil.rmtree(home)
+            shutil.copytree(folder, home, symlinks=True)
+    return AZURITE_MAIN
 
 
 def lambda_emulator() -> Path:

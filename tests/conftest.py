@@ -5,21 +5,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
-from scripts.toolchain import LAMBDA_EMULATOR
+from emulators.object_stores import Azurite, Moto
+from scripts.toolchain import AZURITE_MAIN, LAMBDA_EMULATOR, node
 from scripts.workspace import ROOT
 
 # Contract suites live there: their asserts say as much as those of a test module.
 pytest.register_assert_rewrite("tests.support")
 
 PARTS: dict[str, Callable[[], bool]] = {
+    "azurite": lambda: AZURITE_MAIN.is_file() and node() is not None,
     "curl": lambda: shutil.which("curl") is not None,
     "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
     "lambda-emulator": LAMBDA_EMULATOR.is_file,
+    "moto": lambda: importlib.util.find_spec("moto") is not None,
 }
 
 
@@ -44,3 +47,19 @@ def workspace() -> Path:
 def lambda_emulator() -> Path:
     """The Lambda Runtime Interface Emulator; for tests marked `needs("lambda-emulator")`."""
     return LAMBDA_EMULATOR
+
+
+@pytest.fixture(scope="session")
+def moto() -> Generator[Moto]:
+    """An S3 with the bucket `bucket`; for tests marked `needs("moto")`."""
+    with Moto() as server:
+        server.make_bucket("bucket")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Generator[Azurite]:
+    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`."""
+    with Azurite(AZURITE_MAIN, node=node()) as server:
+        server.make_container("container")
+        yield server

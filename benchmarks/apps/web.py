@@ -22,5 +22,5 @@ class Host:
 
     app = app
 
-    def check_exposure(self, where: str) -> None:
+    def check_platform(self, where: str) -> None:
         return None

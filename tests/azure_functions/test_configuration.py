@@ -21,10 +21,10 @@ from agent_framework_hosting_azure_functions import HostFunctionApp
 
 class Host:
     app = Starlette()
-    def check_exposure(self, platform): ...
+    def check_platform(self, platform): ...
 
 class OpenHost(Host):
-    def check_exposure(self, platform):
+    def check_platform(self, platform):
         raise ConfigurationError(f"Channel 'invocations' is open to anybody on {platform}: pass auth=.")
 """
 
@@ -59,7 +59,7 @@ class Host:
         self.app = Starlette()
         self.checked: list[str] = []
 
-    def check_exposure(self, platform: str) -> None:
+    def check_platform(self, platform: str) -> None:
         self.checked.append(platform)
 
 

@@ -156,3 +156,33 @@ def test_an_emulator_that_cannot_be_fetched_says_what_holds_it(machine: Machine)
     machine.put("commands/uv", FAILING_UV)
     said = machine.bring("lambda_emulator()")
     assert said.startswith("Lacking: the Lambda emulator could not be fetched: aws-sam-cli==")
+
+
+NPM = """
+while [ "$1" != --prefix ]; do shift; done
+/bin/mkdir -p "$2/node_modules/azurite/dist/src/blob"
+echo azurite > "$2/node_modules/azurite/dist/src/blob/main.js"
+"""
+
+
+def test_azurite_is_fetched_once(machine: Machine) -> None:
+    machine.put("commands/node", "")
+    npm = machine.put("commands/npm", NPM)
+    fetched = machine.folder / "workspace/.tools/azurite/node_modules/azurite/dist/src/blob/main.js"
+    assert machine.bring("azurite()") == str(fetched)
+    assert fetched.read_text() == "azurite\n"
+    npm.unlink()
+    assert machine.bring("azurite()") == str(fetched)
+
+
+def test_azurite_is_fetched_by_the_npm_of_the_environment_where_the_machine_has_none(machine: Machine) -> None:
+    machine.put("workspace/.venv/bin/node", "")
+    machine.put("workspace/.venv/bin/npm", NPM)
+    assert machine.bring("azurite()").endswith("main.js")
+
+
+def test_azurite_that_cannot_be_fetched_is_lacking(machine: Machine) -> None:
+    assert machine.bring("azurite()").startswith("Lacking: Azurite could not be fetched: there is no npm")
+    machine.put("commands/node", "")
+    machine.put("commands/npm", "exit 1")
+    assert machine.bring("azurite()").startswith("Lacking: Azurite could not be fetched: npm did not install azurite@")

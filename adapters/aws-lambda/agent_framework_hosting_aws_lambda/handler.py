@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         @property
         def app(self) -> ASGIApp: ...
 
-        def check_exposure(self, where: str) -> None:
-            """Raise ConfigurationError for what must not be reachable from outside."""
+        def check_platform(self, where: str) -> None:
+            """Raise ConfigurationError for what must not be reachable from outside, or would be lost here."""
             ...
 
 
@@ -43,16 +43,16 @@ class LambdaHandler:
     whole segments only. Stages are found without it. `exclude_headers` are kept out of responses.
 
     Raises:
-        ConfigurationError: The host has an open channel, or runs in debug mode.
+        ConfigurationError: The host has an open channel, runs in debug mode, or would lose accepted updates here.
         Exception: What the app raised during start-up.
     """
 
     def __init__(self, host: Host, *, base_path: str = "/", exclude_headers: Sequence[str] = ()) -> None:
         if in_event_loop():
             raise RuntimeError("Construct LambdaHandler at module level: it runs start-up on an event loop of its own.")
-        if not hasattr(host, "check_exposure"):
+        if not hasattr(host, "check_platform"):
             raise ConfigurationError(f"LambdaHandler takes an AgentFrameworkHost, not {type(host).__name__}.")
-        host.check_exposure("AWS Lambda")
+        host.check_platform("AWS Lambda")
         self._app = host.app
         self._lifespan = Lifespan(self._app)
         self._process = os.getpid()

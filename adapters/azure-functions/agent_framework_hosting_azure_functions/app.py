@@ -33,7 +33,7 @@ class ServedHost(Protocol):
     @property
     def app(self) -> ASGIApp: ...
 
-    def check_exposure(self, where: str, /) -> None: ...
+    def check_platform(self, where: str, /) -> None: ...
 
 
 class HostFunctionApp(FunctionApp):
@@ -58,9 +58,9 @@ class HostFunctionApp(FunctionApp):
     ) -> None:
         level = parse_level(auth_level)
         super().__init__(http_auth_level=level)
-        if not hasattr(host, "check_exposure"):
+        if not hasattr(host, "check_platform"):
             raise ConfigurationError(f"HostFunctionApp takes an AgentFrameworkHost, not {type(host).__name__}.")
-        host.check_exposure("Azure Functions")
+        host.check_platform("Azure Functions")
         app = host.app
         self.streaming = streaming
         self._startup = Startup(app)

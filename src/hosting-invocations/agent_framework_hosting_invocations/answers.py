@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
@@ -33,12 +35,16 @@ class RepeatableCall(msgspec.Struct, frozen=True):
         return f"{hexdigest(isolation_key(self.owner))}/{hexdigest(isolation_key(self.conversation, self.key))}"
 
 
-class StoredAnswer(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`when` is POSIX seconds: old answers are pruned."""
+
     format: int
     conversation: str
     key: str
     request: str
     answer: msgspec.Raw
+    # Without it, as an earlier release wrote it, a prune keeps the answer.
+    when: float | None = None
 
 
 class StoredAnswers:
@@ -47,14 +53,22 @@ class StoredAnswers:
     The turn is saved first and its answer after, so `find` looks every `interval` seconds, for at most `wait`.
     """
 
-    def __init__(self, documents: StateStore, *, wait: float = 2.0, interval: float = 0.1) -> None:
+    def __init__(
+        self,
+        documents: StateStore,
+        *,
+        wait: float = 2.0,
+        interval: float = 0.1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.documents = documents
         self.wait = wait
         self.interval = interval
+        self.clock = clock
 
     async def keep(self, call: RepeatableCall, answer: bytes) -> None:
         """Store an answer. Where the store fails the caller has it all the same; only a repeat will not."""
-        stored = StoredAnswer(FORMAT, call.conversation, call.key, call.request, msgspec.Raw(answer))
+        stored = StoredAnswer(FORMAT, call.conversation, call.key, call.request, msgspec.Raw(answer), self.clock())
         try:
             await self.documents.put(call.name, msgspec.json.encode(stored))
         except StateUnavailable as error:

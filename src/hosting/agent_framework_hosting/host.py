@@ -87,6 +87,10 @@ class AgentFrameworkHost:
         self._address = ""
 
     @property
+    def limits(self) -> HostLimits:
+        return self._limits
+
+    @property
     def state(self) -> StateLocations:
         """Where this host keeps its state."""
         return self._places.locations

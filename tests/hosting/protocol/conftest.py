@@ -8,12 +8,17 @@ import pytest
 
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.memory import MemoryStore
+from tests.support.places import OBJECT_PLACES, make_place
 from tests.support.stores import FaultStore
 
 
-@pytest.fixture(params=["memory", "directory"])
+@pytest.fixture(params=["memory", "directory", *OBJECT_PLACES])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultStore:
-    return FaultStore(MemoryStore() if request.param == "memory" else DirectoryStore(tmp_path / "state"))
+    if request.param == "memory":
+        return FaultStore(MemoryStore())
+    if request.param == "directory":
+        return FaultStore(DirectoryStore(tmp_path / "state"))
+    return FaultStore(make_place(request.param, request).store())
 
 
 @pytest.fixture(params=[0, 140_000], ids=["inline", "large"])

@@ -20,11 +20,17 @@ from tests.support.stores import PATIENCE, FaultStore, away, calling, lost_answe
 KEY = "chat:1"
 
 
+async def archive(store: FaultStore, name: str) -> bytes:
+    found = decode_archive((await written(store.inner, name))[0])
+    assert found is not None
+    assert found.key == KEY
+    return found.content
+
+
 async def archived(store: FaultStore) -> list[list[str]]:
     """The histories of the sessions that were put aside."""
     names = [name for name in await store.inner.list("k/") if "/s/" in name]
-    archives = [decode_archive(name, (await written(store.inner, name))[0], KEY) for name in names]
-    sessions = [decode_session(archive.key, archive.content, KEY).session for archive in archives]
+    sessions = [decode_session(name, await archive(store, name), KEY).session for name in names]
     return sorted(session.state["diary"] for session in sessions)
 
 
@@ -164,8 +170,7 @@ async def test_a_large_session_that_cannot_be_read_is_kept_until_a_reset(store: 
         assert await say(context, KEY, "three") == "1: three"
     assert agent.heard == ["one", "three"]
     names = [name for name in await store.inner.list("k/") if "/s/" in name]
-    kept = [decode_archive(name, (await written(store.inner, name))[0], KEY).content for name in names]
-    assert kept == ([] if damage == "missing" else [b"rubbish"])
+    assert [await archive(store, name) for name in names] == ([] if damage == "missing" else [b"rubbish"])
 
 
 NO_FORMAT = b'{"key":"chat:1","rev":"r","epoch":1,"session":"chat:1"}'

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_framework_hosting.errors import ConfigurationError, StateUnavailable
-from agent_framework_hosting.state.locations import HostStatePaths, StateLocations, open_state
-from agent_framework_hosting.state.store import UNCHANGED, StateStore
+from agent_framework_hosting.state.locations import HostStatePaths, StateLocations, open_state, open_store
+from agent_framework_hosting.state.store import UNCHANGED, StateStore, read
+from tests.support.places import OBJECT_PLACES, make_place
 
 NAME = "k/aa/key/head"
 
@@ -114,14 +117,24 @@ def test_unknown_keys_are_refused() -> None:
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("s3://bucket/prefix", r"s3://bucket/prefix, an object store.*\[blob\].*next release"),
-        (Path("s3://bucket/prefix"), r"object store.*\[blob\]"),
-        ("az://container/prefix", r"\[blob\]"),
         (
             "https://account.blob.core.windows.net/container?sv=1&sig=SECRET",
-            r"account.blob.core.windows.net/container, an",
+            r"account.blob.core.windows.net/container with more to it.*AZURE_STORAGE_SAS_TOKEN",
         ),
-        ("abfss://SECRET@account.dfs.core.windows.net/x", r"\[blob\]"),
+        ("s3://SECRET@bucket/prefix", "s3://bucket/prefix with more to it"),
+        ("s3://Bucket/prefix", "no general-purpose bucket is called 'Bucket'"),
+        ("s3://express--use1-az4--x-s3/prefix", "no general-purpose bucket"),
+        (Path("s3://bucket/prefix"), "a path that was a URL: give it as text"),
+        ("s3://", "no general-purpose bucket is called ''"),
+        ("az://a--b", "no container is called 'a--b'"),
+        ("https://account.blob.core.windows.net", "no container is called ''"),
+        ("https://my.account.blob.core.windows.net/container", "no storage account is called that"),
+        ("s3://bucket/a//b", "a prefix is made of"),
+        ("s3://bucket/a/../b", "a prefix is made of"),
+        ("az://container/%C3%A4", "a prefix is made of"),
+        ("s3://bucket/" + "long/" * 41, "at most 200"),
+        ("gs://bucket/prefix", "no known kind of place.*s3://bucket/prefix"),
+        ("abfss://SECRET@account.dfs.core.windows.net/x", "no known kind of place.*az://container/prefix"),
         ("redis://user:SECRET@host/0", "redis://host/0, which is no known kind"),
         ("https://example.org/x?key=SECRET", "no known kind"),
         ("memory://shared", "write memory:// alone"),
@@ -197,3 +210,70 @@ async def test_a_place_that_looks_like_a_missing_mount_is_warned_of(
         assert len(warned) == (0 if there else 1)
         assert all(f"Neither {place} nor the directory above it" in words for words in warned)
     assert (tmp_path / "mount").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("place", "description"),
+    [
+        ("s3://bucket/bots/one/", "S3 bucket s3://bucket/bots/one"),
+        ("s3://bucket", "S3 bucket s3://bucket"),
+        ("az://container/prefix", "blob container az://container/prefix"),
+        (
+            "https://account.blob.core.windows.net/container/a/b",
+            "blob container https://account.blob.core.windows.net/container/a/b",
+        ),
+    ],
+)
+def test_object_stores_are_told_by_their_urls(place: str, description: str) -> None:
+    state = open_state(place, memory_sessions=5)
+    assert state.description == description
+    assert (state.durable, state.checkpoints_durable, state.single_instance, state.roots) == (True, True, False, ())
+
+
+@pytest.mark.parametrize("kind", OBJECT_PLACES)
+async def test_an_object_place_is_divided_like_a_directory(kind: str, request: pytest.FixtureRequest) -> None:
+    place = make_place(kind, request)
+    state = open_state(place.state_dir, memory_sessions=5)
+    await state.probe(checkpoints=True)
+    await state.sessions.put(NAME, b"session")
+    await state.checkpoints.put(NAME, b"checkpoint")
+    for part, data in (("sessions", b"session"), ("checkpoints", b"checkpoint")):
+        found = await read(open_store(place.below(part)), NAME)
+        assert found is not None
+        assert found[0] == data
+    assert await place.store().list("") == []
+    mapped = open_state({"sessions": place.below("sessions")}, memory_sessions=5)
+    assert await mapped.sessions.list("") == [NAME]
+    assert mapped.checkpoints is mapped.sessions
+
+
+async def test_a_store_is_opened_at_just_its_place(tmp_path: Path) -> None:
+    assert await files_after_writing(open_store(tmp_path / "state"), tmp_path) == {"state/v1"}
+    assert await in_memory(open_store("memory://"), open_store("memory://"))
+    with pytest.raises(ConfigurationError, match="The place of the store is redis://"):
+        open_store("redis://host")
+
+
+def test_an_object_store_without_its_extra_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['obstore'] = None\n"
+        "from agent_framework_hosting.state.locations import open_state\n"
+        "open_state('s3://bucket/prefix', memory_sessions=1)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].endswith(
+        "ConfigurationError: s3://bucket/prefix/sessions is an object store, which needs an extra: "
+        "pip install 'agent-framework-hosting[blob]'"
+    )
+
+
+def test_nothing_imports_the_client_before_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from agent_framework_hosting.state.locations import open_state\n"
+        "open_state('s3://bucket/prefix', memory_sessions=1)\n"
+        "print('obstore' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "False\n"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import StateDamaged
-from .head import FORMAT, NO_JSON, check_format
+from .head import FORMAT, NO_JSON
 
 
 class Archive(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A session as JSON, and when (POSIX seconds; 0: not known) it was put aside; one that is no JSON is `damaged`."""
+    """The session of a conversation before it began anew; `when` (POSIX seconds) it did, `snapshot` is the session.
+
+    A session that was no JSON is kept as it was, `damaged`. An archive of an earlier release is the bare session
+    document: its `when` is 0, and it stays as long as its conversation.
+    """
 
     format: int
     key: str
@@ -23,28 +26,35 @@ class Archive(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return self.damaged or bytes(self.snapshot)
 
 
-def encode_archive(key: str, snapshot: bytes, when: float) -> bytes:
+class _Bare(msgspec.Struct, frozen=True):
+    """What tells an archive of an earlier release."""
+
+    format: int
+    key: str
+    session: msgspec.Raw
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Archive)
+_bare_decoder = msgspec.json.Decoder(_Bare)
+
+
+def encode_archive(key: str, when: float, snapshot: bytes) -> bytes:
+    """Write an archive; `snapshot` is the session as JSON, or what is left of it."""
     try:
         msgspec.json.decode(snapshot)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.json.encode(Archive(format=FORMAT, key=key, when=when, damaged=snapshot))
-    return msgspec.json.encode(Archive(format=FORMAT, key=key, when=when, snapshot=msgspec.Raw(snapshot)))
+        return _encoder.encode(Archive(format=FORMAT, key=key, when=when, damaged=snapshot))
+    return _encoder.encode(Archive(format=FORMAT, key=key, when=when, snapshot=msgspec.Raw(snapshot)))
 
 
-def decode_archive(name: str, data: bytes, key: str) -> Archive:
-    """Read what `encode_archive` wrote, or the bare session that stood there in the beginning.
-
-    Raises:
-        StateDamaged: It cannot be read, or is another conversation's. It is kept as it is.
-    """
+def decode_archive(data: bytes) -> Archive | None:
+    """Read an archive, of an earlier release too; None if it cannot be read."""
     try:
-        archive = msgspec.json.decode(data, type=Archive)
+        archive = _decoder.decode(data)
+        if not archive.content:
+            bare = _bare_decoder.decode(data)
+            archive = Archive(format=bare.format, key=bare.key, snapshot=msgspec.Raw(data))
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        archive = None
-    if archive is None or archive.format != FORMAT:
-        check_format(name, data)
-    if archive is None or archive.key != key:
-        raise StateDamaged(name, f"The archived session {name!r} is damaged, or of another conversation. It was kept.")
-    if not archive.content:
-        return Archive(format=FORMAT, key=key, snapshot=msgspec.Raw(data))
-    return archive
+        return None
+    return archive if archive.format == FORMAT else None

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ..errors import ConfigurationError, StateUnavailable
 from .disk import NEW, NO_LINKS, Disk, open_folder, rename_new, reported
-from .files import STALE, TEMPORARY, NumberedFiles
+from .files import KEEP, STALE, TEMPORARY, NumberedFiles
 from .names import check_name, check_prefix
 from .store import Condition, Marker, Unknown, Version
 
@@ -34,8 +34,11 @@ class DirectoryStore:
     a missing directory is an error: a file system that went away must not look like one without documents. Every
     operation is one visit to a thread, bounded by `timeout` seconds.
 
+    `kept_versions` is how many contents of a document are on the disk: older ones go with further writes.
     `single_instance` does without hard links. It is for one process at a time: nothing keeps two apart.
     """
+
+    kept_versions = KEEP
 
     def __init__(
         self,

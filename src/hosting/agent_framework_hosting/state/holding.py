@@ -43,7 +43,7 @@ class Holding:
         self.path = path
         self.key = key
         self.found = head
-        self.head = anew(key) if head is None or head.deleted is not None else head
+        self.head = anew(key, head) if head is None or head.deleted is not None else head
         self._before = 0 if head is None else head.epoch
         self._version = version
         self._clock = clock
@@ -217,6 +217,7 @@ class Holding:
         return decode_head(self.name, found[0], self.key), found[1]
 
 
-def anew(key: str) -> Head:
-    """Give the head of a conversation that is not stored yet."""
-    return Head(format=FORMAT, key=key, rev=random_id(), epoch=0, session=key)
+def anew(key: str, tombstone: Head | None) -> Head:
+    """Give the head of a conversation that is not stored yet, or was removed; the updates it had stay done."""
+    head = Head(format=FORMAT, key=key, rev=random_id(), epoch=0, session=key)
+    return head if tombstone is None else head.next(done=tombstone.done, garbage=tombstone.garbage)

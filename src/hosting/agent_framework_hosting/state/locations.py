@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypedDict, cast, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
@@ -17,6 +17,9 @@ from .store import StateStore
 
 if TYPE_CHECKING:
     from .directory import DirectoryStore
+    from .object_places import BlobPlace, S3Place
+
+    Located: TypeAlias = "Directory | S3Place | BlobPlace"
 
 logger = logging.getLogger("agent_framework.hosting.state")
 
@@ -24,7 +27,7 @@ Place = str | os.PathLike[str]
 
 LAYOUT = "v1"
 URL = r"[A-Za-z][A-Za-z0-9+.-]+:/"
-OBJECT_STORES = {"s3", "az", "azure", "abfs", "abfss", "adl", "gs"}
+OBJECT_STORES = {"s3", "az"}
 BLOB_HOST = ".blob.core.windows.net"
 
 
@@ -37,6 +40,20 @@ class HostStatePaths(TypedDict, total=False):
 
     sessions: Place
     checkpoints: Place
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A store whose place can be found wanting at start-up."""
+
+    async def probe(self) -> None:
+        """Make sure that the place works. Idempotent.
+
+        Raises:
+            ConfigurationError: It never will, as it is set up.
+            StateUnavailable: It cannot be reached or written.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,13 +77,9 @@ class StateLocations:
         """Make sure that the stores work; `checkpoints` tells whether the target makes any. Idempotent.
 
         Raises:
-            ConfigurationError: A file system cannot do what conditional writes need.
+            ConfigurationError: A place is not there, or cannot do what conditional writes need.
             StateUnavailable: A place cannot be reached or written.
         """
-        if not (self.durable or self.checkpoints_durable):
-            return
-        from .directory import DirectoryStore
-
         for root in self.roots:
             if not await asyncio.to_thread(os.path.isdir, os.path.dirname(root)):
                 logger.warning(
@@ -75,7 +88,7 @@ class StateLocations:
                     root,
                 )
         for store in (self.sessions, self.checkpoints) if checkpoints else (self.sessions,):
-            if isinstance(store, DirectoryStore):
+            if isinstance(store, Probed):
                 await store.probe()
 
 
@@ -84,6 +97,10 @@ class Directory(NamedTuple):
 
     path: str
     single_instance: bool = False
+
+    @property
+    def description(self) -> str:
+        return f"directory {self.path}" + (" (single instance)" if self.single_instance else "")
 
     def below(self, segment: str) -> Directory:
         return self._replace(path=os.path.join(self.path, segment))
@@ -145,8 +162,18 @@ def open_state(
         durable=sessions is not None,
         checkpoints_durable=checkpoints is not None,
         single_instance=any(place is not None and place.single_instance for place in (sessions, checkpoints)),
-        roots=tuple(dict.fromkeys(place.path for place in named if place is not None)),
+        roots=tuple(dict.fromkeys(place.path for place in named if isinstance(place, Directory))),
     )
+
+
+def open_store(place: Place) -> StateStore:
+    """Give the store at one place, as a mapping would name it: nothing is put beside or below it by name.
+
+    Raises:
+        ConfigurationError: It makes no sense, or is of a kind that there is not.
+    """
+    located = locate(place, "The place of the store")
+    return MemoryStore() if located is None else located.store()
 
 
 def checked(paths: HostStatePaths | Mapping[str, Place]) -> Mapping[str, Place]:
@@ -156,8 +183,8 @@ def checked(paths: HostStatePaths | Mapping[str, Place]) -> Mapping[str, Place]:
     return cast(Mapping[str, Place], paths)
 
 
-def locate(place: Place, setting: str) -> Directory | None:
-    """Give the directory that a path or URL names, or None for memory.
+def locate(place: Place, setting: str) -> Located | None:
+    """Give what a path or URL names, or None for memory.
 
     Raises:
         ConfigurationError: It names something else; `setting` says whose value it is.
@@ -177,7 +204,7 @@ def locate(place: Place, setting: str) -> Directory | None:
     return locate_url(text, setting)
 
 
-def locate_url(text: str, setting: str) -> Directory | None:
+def locate_url(text: str, setting: str) -> Located | None:
     url = urlsplit(text)
     host = url.netloc.rpartition("@")[2]  # what stands before it may be a secret, like the query
     shown = f"{url.scheme}://{host}{url.path}"
@@ -185,14 +212,16 @@ def locate_url(text: str, setting: str) -> Directory | None:
         if host or url.path.strip("/") or url.query:
             raise ConfigurationError(f"{setting} is {shown}: memory has no parts, write memory:// alone.")
         return None
-    if url.scheme in OBJECT_STORES or host.split(":")[0].endswith(BLOB_HOST):
-        raise ConfigurationError(
-            f"{setting} is {shown}, an object store. They need the extra agent-framework-hosting[blob], which comes "
-            "with the next release; until then name a mounted directory, or leave it out to keep state in memory."
-        )
+    if url.scheme in OBJECT_STORES and not text.startswith(f"{url.scheme}://"):
+        raise ConfigurationError(f"{setting} is {text}, a path that was a URL: give it as text, not as a Path.")
+    if url.scheme in OBJECT_STORES or (url.scheme == "https" and host.endswith(BLOB_HOST)):
+        from .object_places import locate_object
+
+        return locate_object(url, setting)
     if url.scheme != "file":
         raise ConfigurationError(
-            f"{setting} is {shown}, which is no known kind of place: use a path, file:// or memory://."
+            f"{setting} is {shown}, which is no known kind of place: use a path, file://, s3://bucket/prefix, "
+            f"az://container/prefix, https://<account>{BLOB_HOST}/<container>/<prefix> or memory://."
         )
     if host not in ("", "localhost") or not url.path.startswith("/") or url.fragment:
         raise ConfigurationError(
@@ -205,13 +234,11 @@ def locate_url(text: str, setting: str) -> Directory | None:
     return Directory(os.path.abspath(unquote(url.path)), single_instance == "true")
 
 
-def describe(sessions: Directory | None, checkpoints: Directory | None, memory_sessions: int) -> str:
+def describe(sessions: Located | None, checkpoints: Located | None, memory_sessions: int) -> str:
     memory = f"memory (at most {memory_sessions} conversations, gone when the process ends)"
 
-    def words(place: Directory | None) -> str:
-        if place is None:
-            return memory
-        return f"directory {place.path}" + (" (single instance)" if place.single_instance else "")
+    def words(place: Located | None) -> str:
+        return memory if place is None else place.description
 
     if sessions == checkpoints:
         return words(sessions)

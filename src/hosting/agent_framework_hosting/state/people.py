@@ -1,15 +1,19 @@
-"""Who took part in a conversation, without saying who it was."""
+"""Who took part in a conversation, as its head remembers them."""
 
 from __future__ import annotations
 
 import hashlib
 
 MOST = 1000
-"""How many people a head names; of larger groups the first ones are dropped."""
+"""How many people a head names; of larger groups those who came first are dropped."""
 
 
 def person(channel: str, native_id: str) -> str:
-    """Give the hash under which a caller's identity stands in the heads of conversations."""
+    """Name somebody without saying who it is: 32 hex digits.
+
+    The same identity gives the same name everywhere, so that it can be found again by whoever knows it. Who can guess
+    the identity can check the guess: it is no anonymisation.
+    """
     return hashlib.sha256(f"{len(channel)}:{channel}:{native_id}".encode("utf-8", "replace")).hexdigest()[:32]
 
 

@@ -115,7 +115,7 @@ class StoredTurn:
         if snapshot is not None:
             holding = self._holding
             name = f"k/{holding.path}/s/{holding.head.generation}/{holding.epoch:012}"
-            await settled_put(holding.store, name, encode_archive(self.key, snapshot, self._wall()))
+            await settled_put(holding.store, name, encode_archive(self.key, self._wall(), snapshot))
 
     async def _keep(self, keeper: CheckpointKeeper, checkpoint: WorkflowCheckpoint) -> Checkpoint:
         holding = self._holding

@@ -151,7 +151,7 @@ class EchoHost:
         ]
         self.app = Starlette(routes=routes, lifespan=lifespan)
 
-    def check_exposure(self, platform: str) -> None:
+    def check_platform(self, platform: str) -> None:
         note(f"checked for {platform}")
 
 

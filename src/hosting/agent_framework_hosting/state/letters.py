@@ -1,0 +1,144 @@
+"""Accepted updates as an operator sees them: those that wait, and those that were set aside."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ConfigurationError, StateDamaged
+from .documents import find_head, pages
+from .head import Head
+from .held import known_as_done
+from .mail import DEAD, WAITING, Letter, SetAside, Waiting, decode_dead, decode_waiting, sent_again
+from .settle import settled_put
+from .store import StateStore, read
+
+SHORTEST = 4
+
+State = Literal["waiting", "working", "held", "dead", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An update where it stands; `document` is None where it cannot be read. Times are POSIX seconds.
+
+    `done` is one whose document is only left to be removed. Of one on hold `not_before` says until when.
+    """
+
+    name: str
+    letter: Letter
+    state: State
+    document: Waiting | SetAside | None
+    attempts: int = 0
+    error: str | None = None
+    not_before: float = 0.0
+
+
+class Letters:
+    """The updates in a store."""
+
+    def __init__(self, store: StateStore, *, wall: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._wall = wall
+
+    async def all(self) -> AsyncIterator[Seen]:
+        """Give every update, those that wait first, each conversation's in order."""
+        path, head = "", None
+        async for names in pages(self._store, f"{WAITING}/"):
+            for name in names:
+                letter = Letter.named(name)
+                if letter.path != path:
+                    path, head = letter.path, await self._head(letter.path)
+                if (seen := await self._waiting(name, letter, head)) is not None:
+                    yield seen
+        async for names in pages(self._store, f"{DEAD}/"):
+            for name in names:
+                if (seen := await self._dead(name, Letter.named(name))) is not None:
+                    yield seen
+
+    async def find(self, uid: str) -> Seen:
+        """Give the update whose uid begins like that.
+
+        Raises:
+            ConfigurationError: There is none, or there are several.
+        """
+        uid = uid.lower()
+        if len(uid) < SHORTEST:
+            raise ConfigurationError(f"Give at least {SHORTEST} digits of an update's uid, as `inbox list` shows it.")
+        found: list[str] = []
+        for place in (WAITING, DEAD):
+            async for names in pages(self._store, f"{place}/"):
+                found += [name for name in names if Letter.named(name).uid.startswith(uid)]
+        if len({Letter.named(name).uid for name in found}) > 1:
+            raise ConfigurationError(f"Several updates have a uid that begins with {uid}: give more digits.")
+        for name in found:
+            letter = Letter.named(name)
+            if name == letter.dead:
+                seen = await self._dead(name, letter)
+            else:
+                seen = await self._waiting(name, letter, await self._head(letter.path))
+            if seen is not None:
+                return seen
+        raise ConfigurationError(f"There is no update whose uid begins with {uid}. It may be done by now.")
+
+    async def retry(self, seen: Seen) -> str:
+        """Enter an update that was set aside once more, under a uid of its own, and give that.
+
+        Repeating this after a failure enters the same one.
+
+        Raises:
+            ConfigurationError: It was not set aside, or cannot be read.
+            StateUnavailable: The store did not answer.
+        """
+        if not isinstance(seen.document, SetAside):
+            raise ConfigurationError("Only an update that was set aside, and can be read, can be tried again.")
+        if seen.document.damaged:
+            raise ConfigurationError("This update could not be read when it was accepted: it can only be dropped.")
+        text = f"{seen.letter.uid} again {seen.document.when}"
+        letter = seen.letter._replace(uid=hashlib.sha256(text.encode()).hexdigest())
+        await settled_put(self._store, letter.waiting, sent_again(seen.document, self._wall()))
+        await self._store.delete(seen.name)
+        return letter.uid
+
+    async def drop(self, seen: Seen) -> None:
+        """Remove an update. One that is being worked on may still be finished."""
+        await self._store.delete(seen.name)
+
+    async def _head(self, path: str) -> Head | None:
+        try:
+            found = await find_head(self._store, path)
+        except StateDamaged:
+            return None
+        return None if found is None else found[0]
+
+    async def _waiting(self, name: str, letter: Letter, head: Head | None) -> Seen | None:
+        if (found := await read(self._store, name)) is None:
+            return None
+        document: Waiting | None = None
+        error: str | None = None
+        try:
+            document = decode_waiting(name, found[0])
+        except StateDamaged as damaged:
+            error = str(damaged)
+        if head is None:
+            return Seen(name, letter, "waiting", document, error=error)
+        if known_as_done(head, letter.uid):
+            return Seen(name, letter, "done", document)
+        hold = head.hold.get(letter.uid)
+        if hold is None:
+            return Seen(name, letter, "waiting", document, error=error)
+        working = head.lease is not None and letter.uid in head.lease.updates
+        state: State = "working" if working else "held"
+        return Seen(name, letter, state, document, hold.attempts, error or hold.error, hold.not_before)
+
+    async def _dead(self, name: str, letter: Letter) -> Seen | None:
+        if (found := await read(self._store, name)) is None:
+            return None
+        try:
+            document = decode_dead(name, found[0])
+        except StateDamaged as damaged:
+            return Seen(name, letter, "dead", None, error=str(damaged))
+        return Seen(name, letter, "dead", document, document.attempts, document.error)
