@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.hosting.protocol.conftest import store
+from tests.support.places import PLACES, StatePlace, make_place
 
 __all__ = ["store"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> StatePlace:
+    """Where several processes share their state."""
+    return make_place(request.param, request)
