@@ -159,6 +159,7 @@ class StoredHeld:
                 self._write(box.leased(head, following, before.lease)),
                 together(box.open(following), box.continued(before, self._snapshot)),
             )
+            self.holding.check()  # Others may have gone on from that write.
         except BaseException:
             if known_as_done(self.holding.head, self.letter.uid):  # The next one was not begun: that is no attempt.
                 await self.holding.release(hold=head.hold)
