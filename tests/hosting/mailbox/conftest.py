@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosting.protocol.conftest import store
+from tests.hosting.protocol.conftest import padding, store
 from tests.support.places import PLACES, StatePlace, make_place
 
-__all__ = ["store"]
+__all__ = ["padding", "store"]
 
 
 @pytest.fixture(params=PLACES)

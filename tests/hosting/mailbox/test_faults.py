@@ -22,7 +22,6 @@ from tests.hosting.mailbox.desk import (
     check_at_rest,
     dead,
     desk,
-    numbered,
     post,
     reply,
     word_of,

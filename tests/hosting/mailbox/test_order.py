@@ -178,7 +178,7 @@ async def test_what_could_not_be_read_back_is_refused_by_name(state_dir: Path | 
     async with serving(state_dir=state_dir) as channel:
         with pytest.raises(InvalidRequest) as refusal:
             await channel.context.accept(InboundUpdate("post", **fields))
-        assert refusal.value.field == what.split()[0]
+        assert refusal.value.field == what.split(maxsplit=1)[0]
         await channel.context.accept(post("fine"))
         assert await sent(channel, 1) == ["1: fine"]
         assert channel.begun == ["fine"]

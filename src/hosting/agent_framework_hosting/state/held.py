@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import StateDamaged, TurnBusy, TurnConflict
+from ..errors import TurnBusy, TurnConflict
 from ..shielding import shielded, together
-from .content import NOTHING, Content, load_content, place_text, remove
+from .content import NOTHING, Content, Unreadable, load_content, place_text, remove
 from .head import Head, Hold, Ran, Snapshot, random_id
 from .holding import Holding
 from .holds import backoff
@@ -30,8 +30,8 @@ REMEMBERED = 90_000.0
 class Found(NamedTuple):
     """What was read for an update: the conversation, or why it cannot be read; and what earlier turns of it gave."""
 
-    content: Content | StateDamaged = NOTHING
-    results: tuple[bytes, ...] | StateDamaged = ()
+    content: Content | Unreadable = NOTHING
+    results: tuple[bytes, ...] | Unreadable = ()
 
 
 class StoredHeld:
@@ -55,8 +55,8 @@ class StoredHeld:
         self.letter = letter
         self._box = box
         self._waiting = waiting
-        self._content: Content | StateDamaged | None = found.content
-        self._snapshot = None if isinstance(found.content, StateDamaged) else found.content.snapshot
+        self._content: Content | Unreadable | None = found.content
+        self._snapshot = None if isinstance(found.content, Unreadable) else found.content.snapshot
         self._results = found.results
         self._leave = leave
         self._begun = 0
@@ -74,8 +74,8 @@ class StoredHeld:
             self.check()
             number, self._begun = self._begun, self._begun + 1
             leave = self._one_turn.release
-            if isinstance(self._results, StateDamaged):
-                raise self._results
+            if isinstance(self._results, Unreadable):
+                raise self._results.error
             if number < len(self._results) and self._results[number]:
                 return self._remembered(self._results[number], leave)
             if not to_reset:
@@ -102,8 +102,8 @@ class StoredHeld:
             return await load_content(box.store, self.holding.head, box.keeper, to_reset=True)
         if self._content is None:
             self._content = await box.continued(self.holding.head, self._snapshot)
-        if isinstance(self._content, StateDamaged):
-            raise self._content
+        if isinstance(self._content, Unreadable):
+            raise self._content.error
         return self._content
 
     def _remembered(self, result: bytes, leave: Callable[[], None]) -> RememberedTurn:

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import HostingError, StateDamaged, StateUnavailable
 from ..keys import check_key, conversation_path
 from ..shielding import together
-from .content import Content, acquire, load_text
+from .content import Content, Unreadable, acquire, load_text
 from .head import Head, Hold, Lease, random_id
 from .held import Found, StoredHeld, concluded, known_as_done, write
 from .holding import Holding
@@ -212,13 +212,13 @@ class StoredMailboxes:
         hold = {**head.hold, letter.uid: Hold(before.attempts + 1, before.error)}
         return head.next(lease=msgspec.structs.replace(lease, updates=(letter.uid,)), hold=hold)
 
-    async def _acquired(self, holding: Holding, head: Head, *, load: bool) -> Content | StateDamaged:
+    async def _acquired(self, holding: Holding, head: Head, *, load: bool) -> Content | Unreadable:
         try:
             return await acquire(holding, head, self.keeper, load=load)
         except StateDamaged as error:
-            return error
+            return Unreadable(error)
 
-    async def _results(self, holding: Holding, letter: Letter) -> tuple[bytes, ...] | StateDamaged:
+    async def _results(self, holding: Holding, letter: Letter) -> tuple[bytes, ...] | Unreadable:
         """Read what the turns of an earlier attempt gave; nothing for those that were not saved."""
         ran = holding.head.ran
         if ran is None or ran.update != letter.uid:
@@ -226,7 +226,7 @@ class StoredMailboxes:
         try:
             return tuple([await load_text(self.store, text) or b"" for text in ran.results])
         except StateDamaged as error:
-            return error
+            return Unreadable(error)
 
     async def open(self, letter: Letter) -> bytes | None:
         """Read the document of an update; None where it is gone."""
@@ -275,7 +275,7 @@ class StoredMailboxes:
         finally:
             await holding.end()
 
-    async def continued(self, head: Head, snapshot: bytes | None) -> Content | StateDamaged:
+    async def continued(self, head: Head, snapshot: bytes | None) -> Content | Unreadable:
         """Give what a turn goes on from after one that has just saved this snapshot.
 
         The checkpoint is read again: a run may change the one that it made.
@@ -285,7 +285,7 @@ class StoredMailboxes:
         try:
             return Content(snapshot, await self.keeper.load(head.checkpoint))
         except StateDamaged as error:
-            return error
+            return Unreadable(error)
 
     async def following(self, letter: Letter, head: Head) -> tuple[Letter | None, set[str] | None]:
         """Give the update after this one, if it can begin at once, and the uids of all that wait, if those are few."""
