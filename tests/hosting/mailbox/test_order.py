@@ -135,10 +135,10 @@ async def test_the_same_update_before_during_and_after_its_processing(state_dir:
     assert agent.heard == ["a", "b", "c"]
 
 
-async def test_ids_of_different_channels_and_conversations_are_different(state_dir: Path | None) -> None:
+async def test_equal_words_with_ids_of_their_own_are_different_updates(state_dir: Path | None) -> None:
     async with serving(state_dir=state_dir) as channel:
-        for key, id in (("x", "1"), ("y", "1"), ("x", "2")):
-            assert await channel.context.accept(post("w", key=key, id=id, order=id))
+        for key, number in (("x", "1"), ("y", "1"), ("x", "2")):
+            assert await channel.context.accept(post("w", key=key, id=f"{key}{number}", order=number))
         assert sorted(await sent(channel, 3)) == ["1: w", "1: w", "2: w"]
 
 

@@ -46,9 +46,9 @@ def work(
 ) -> None:
     """Accept updates with these words and process them, on a store with planned faults; says what becomes of them.
 
-    That is `accepted <word>` for each, every reply, `TurnConflict` where the work goes on elsewhere, and `empty`. `how`
-    may hold `padding`, `limits`, and `accept` (False: they are there already). A word that starts with `hold` is held in
-    the middle of the run until the other side says something; at `die` the process is killed.
+    That is `accepted <word>` for each, every reply, and `empty`. `how` may hold `padding`, `limits`, and `accept`
+    (False: they are there already). A word that starts with `hold` is held in the middle of the run until the other
+    side says something; at `die` the process is killed.
     """
     asyncio.run(worked(connection, place, key, words, how, plans))
 
@@ -90,16 +90,14 @@ async def emptied(worker: Desk, key: str) -> None:
 
 
 def serve(connection: Connection, place: str, *words: str) -> None:
-    """Serve a host that accepts updates with these words, each in a conversation of that name, until told to end."""
+    """Serve a host, and accept an update with each word, in a conversation of that name; says every reply."""
 
     async def served() -> None:
         channel = TellingChannel(connection)
-        target = Diary(holding(connection))
-        host = AgentFrameworkHost(target, channels=[channel], state_dir=place, limits=SHORT)
+        host = AgentFrameworkHost(Diary(holding(connection)), channels=[channel], state_dir=place, limits=SHORT)
         async with started(host):
             for word in words:
                 await channel.context.accept(post(word, key=word))
-            connection.send("ready")
-            await asyncio.to_thread(connection.recv)
+            await asyncio.Event().wait()  # until it is killed
 
     asyncio.run(served())
