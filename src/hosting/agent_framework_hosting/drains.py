@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from .contained import Contained
-from .errors import ConfigurationError, HostingError, TurnConflict, TurnRepeated
+from .errors import ConfigurationError, HostingError, InvalidRequest, SessionTooLarge, TurnConflict, TurnRepeated
 from .redaction import redacted
 from .telemetry import start_turn, trace_of
 from .turns import working_on
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .state.mailboxes import HeldUpdate, Mailboxes
 
 logger = logging.getLogger("agent_framework.hosting")
+
+
+FINAL = (InvalidRequest, SessionTooLarge)
+"""What would be the same at every further attempt."""
 
 
 class Drains:
@@ -76,7 +80,7 @@ class Drains:
                     logger.warning("The turn of an update was saved earlier, elsewhere: its reply may be missing.")
                 except Exception as error:
                     record.outcome = type(error).__name__
-                    await held.fail(self._told(held, error))
+                    await held.fail(self._told(held, error), final=isinstance(error, FINAL))
                     return None
                 following = await held.done()
             record.outcome = "done"

@@ -13,7 +13,8 @@ class InboundUpdate:
     `id` is the platform's own, which makes a repeat a repeat. `payload` is what the channel needs to process it
     later, JSON. Updates of one conversation are processed by `order`, as text; decimal numbers count as numbers.
     After `expires` (POSIX seconds) the `reply_token` is worthless and not handed out any more. That token is no part of
-    `payload`: it is shown nowhere, and forgotten when the update is done or set aside.
+    `payload`: it is shown nowhere, and forgotten when the update is done or set aside. `attempt` is the host's to say:
+    the last one is that of number `HostLimits.update_attempts`.
     """
 
     channel: str
@@ -23,6 +24,7 @@ class InboundUpdate:
     order: str
     expires: float | None = None
     reply_token: str | None = field(default=None, repr=False)
+    attempt: int = field(default=1, compare=False)
 
 
 @runtime_checkable

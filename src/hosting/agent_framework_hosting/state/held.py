@@ -47,9 +47,9 @@ class StoredHeld:
         *,
         leave: Callable[[], None],
     ) -> None:
-        self.update = waiting.update(box.wall())
-        self.trace: Mapping[str, str] = waiting.trace
         self.attempt = holding.head.hold[letter.uid].attempts
+        self.update = waiting.update(box.wall(), self.attempt)
+        self.trace: Mapping[str, str] = waiting.trace
         self.active = True
         self.holding = holding
         self.letter = letter
@@ -173,18 +173,18 @@ class StoredHeld:
         self._leave()
         return None
 
-    async def fail(self, error: str) -> None:
+    async def fail(self, error: str, *, final: bool = False) -> None:
         self.active = False
-        await shielded(self._fail(error))
+        await shielded(self._fail(error, final))
 
-    async def _fail(self, error: str) -> None:
+    async def _fail(self, error: str, final: bool) -> None:
         async with self.writing:
-            await self._put_on_hold(error)
+            await self._put_on_hold(error, final)
 
-    async def _put_on_hold(self, error: str) -> None:
+    async def _put_on_hold(self, error: str, final: bool) -> None:
         box, head, uid = self._box, self.holding.head, self.letter.uid
         try:
-            if self.attempt >= box.limits.update_attempts:
+            if final or self.attempt >= box.limits.update_attempts:
                 await box.set_aside(self.holding, self.letter, self._waiting, error)
             else:
                 later = box.wall() + backoff(self.attempt, box.jitter())

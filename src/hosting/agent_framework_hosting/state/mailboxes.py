@@ -54,8 +54,8 @@ class HeldUpdate(Protocol):
         """
         ...
 
-    async def fail(self, error: str) -> None:
-        """Put the update on hold after a failed attempt; after the last one set it aside.
+    async def fail(self, error: str, *, final: bool = False) -> None:
+        """Put the update on hold after a failed attempt; after the last one, or a `final` failure, set it aside.
 
         Raises:
             TurnConflict: The right was lost.

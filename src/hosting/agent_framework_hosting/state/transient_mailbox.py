@@ -124,7 +124,8 @@ class TransientHeld:
     def __init__(self, box: TransientMailboxes, kept: Kept, leave: Callable[[], None]) -> None:
         update = kept.update
         expired = update.expires is not None and update.expires <= box.wall()
-        self.update = replace(update, reply_token=None) if expired else update
+        token = None if expired else update.reply_token
+        self.update = replace(update, reply_token=token, attempt=kept.attempts)
         self.attempt = kept.attempts
         self.trace = kept.trace
         self.active = True
@@ -176,9 +177,9 @@ class TransientHeld:
         self._box.conclude(self._kept)
         self._leave()
 
-    async def fail(self, error: str) -> None:
+    async def fail(self, error: str, *, final: bool = False) -> None:
         self.active = False
-        if self.attempt >= self._box.limits.update_attempts:
+        if final or self.attempt >= self._box.limits.update_attempts:
             logger.error("An update of channel %r was given up: %s", self.update.channel, error)
             self._box.conclude(self._kept)
         else:
