@@ -27,7 +27,7 @@ from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_requ
 
 LIMITS = replace(LONG, update_attempts=3)
 LEASE = LIMITS.lease.total_seconds()
-KEYS = st.sampled_from(["a", "b"])
+KEYS = st.sampled_from(["a", "a", "a", "b"])
 INSTANCES = st.sampled_from([0, 1])
 FAULTS = st.sampled_from([None] * 8 + [lost_answer, lost_request, away, twice])
 
@@ -280,11 +280,14 @@ class Updates(RuleBasedStateMachine):
         held.instance.open.add(held.key)
         return taken
 
-    @rule(held=consumes(held), fault=FAULTS)
-    def fail(self, held: Held, fault: Fault | None) -> None:
+    @rule(held=consumes(held), fault=FAULTS, ran=st.booleans(), seconds=st.sampled_from([0.0, 30.0]))
+    def fail(self, held: Held, fault: Fault | None, ran: bool, seconds: float) -> None:
+        """Fail before the turn or after it, and perhaps wait for the next attempt to be due."""
         box = self.boxes[held.key]
         if not held.held.active:
             return
+        if ran:
+            self.run_turn(held, None)
         try:
             self.do(fault, held.held.fail("no"))
         except TurnConflict:
@@ -300,6 +303,7 @@ class Updates(RuleBasedStateMachine):
         else:
             box.not_before[held.id] = BORN + self.clock.time + 3.9
         box.end(held)
+        self.clock.advance(seconds)
 
     @rule(held=consumes(held))
     def give_up(self, held: Held) -> None:
