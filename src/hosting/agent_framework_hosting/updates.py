@@ -22,7 +22,7 @@ class InboundUpdate:
     payload: bytes = field(repr=False)
     order: str
     expires: float | None = None
-    reply_token: str | None = field(default=None, repr=False)
+    reply_token: str | None = field(default=None, repr=False, kw_only=True)
 
 
 @runtime_checkable

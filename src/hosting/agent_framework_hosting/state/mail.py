@@ -127,7 +127,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def update(self, now: float) -> InboundUpdate:
         """Give the update as it was accepted; a worthless reply token is left out."""
         token = None if self.expires is not None and self.expires <= now else self.reply_token
-        return InboundUpdate(self.channel, self.id, self.key, self.payload, self.order, self.expires, token)
+        return InboundUpdate(self.channel, self.id, self.key, self.payload, self.order, self.expires, reply_token=token)
 
 
 class SetAside(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
