@@ -26,11 +26,11 @@ from tests.support.targets import ScriptedAgent
 # Parameters as in a `def`; a default of `...` is one that is there, whatever it is.
 CONSTRUCTORS = {
     "AgentFrameworkHost": "target, *, channels, middleware=(), debug=False, checkpoint_location=None, state_dir=None, "
-    "limits=...",
+    "limits=..., inbox=None",
     "HostLimits": "body_bytes=4 * 2**20, session_bytes=8 * 2**20, lease=seconds(9), turn_timeout=seconds(20), "
     "update_attempts=5, mailbox_updates=1000, memory_sessions=10_000, retention=seconds(30 * 86_400)",
     "ChannelContribution": "routes=(), commands=(), on_startup=(), on_shutdown=(), middleware=(), *, root_routes=(), "
-    "on_provision=(), authenticated=False",
+    "on_provision=(), on_update=None, authenticated=False",
     "ChannelRequest": "channel, operation, input, session=None, options=None, session_mode='auto', metadata=..., "
     "attributes=..., stream=False, identity=None, responses=None",
     "ChannelSession": "isolation_key=None, *, parent=None",
@@ -40,6 +40,7 @@ CONSTRUCTORS = {
     "HostedRunResult": "result, *, session=None, pending=()",
     "PendingRequest": "id, kind, data, response_schema",
     "IsolationKeys": "user_key=None, chat_key=None",
+    "InboundUpdate": "channel, id, isolation_key, payload, order, expires=None",
 }
 RUN = "self, request, *, run_hook=None, protocol_request=None, response_hook=None, channel_name=None"
 RUN_STREAM = (
@@ -54,6 +55,8 @@ METHODS = {
     "ChannelContext.run": f"async {RUN}",
     "ChannelContext.run_stream": f"async {RUN_STREAM}",
     "ChannelContext.reset_session": "async self, isolation_key",
+    "ChannelContext.accept": "async self, update",
+    "Inbox.wake": "async self, isolation_key, *, delay=0",
     "HostedStream.__aiter__": "self",
     "HostedStream.__await__": "self",
     "HostedStream.get_final_response": "async self",

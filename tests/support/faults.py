@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
@@ -90,7 +90,7 @@ class Worker:
     def __init__(self, context: ForkServerContext, work: Callable[..., None], *arguments: Any) -> None:
         self.connection: Connection
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, *arguments))
+        self.process = context.Process(target=in_environment, args=(dict(os.environ), work, other, *arguments))
         self.process.start()
         other.close()
 
@@ -159,6 +159,12 @@ class Worker:
     def _signal(self, number: int) -> None:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
+
+
+def in_environment(environment: Mapping[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    """Work in the environment of the test: that of the server that forks is as old as the first test's."""
+    os.environ.update(environment)
+    work(*arguments)
 
 
 async def eventually(condition: Callable[[], bool], complaint: str, *, patience: float = PATIENCE) -> None:

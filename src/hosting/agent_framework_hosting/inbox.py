@@ -25,8 +25,15 @@ RETRY = 5.0
 class LocalInbox:
     """An `Inbox` that drains in this process, at most `at_once` conversations at a time. Use it on one event loop."""
 
-    def __init__(self, drain: Callable[[str], Awaitable[float | None]], *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        drain: Callable[[str], Awaitable[float | None]],
+        *,
+        at_once: int = AT_ONCE,
+        call_later: Callable[..., asyncio.TimerHandle] | None = None,
+    ) -> None:
         self._drain = drain
+        self._call_later = call_later
         self._at_once = at_once
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -81,7 +88,8 @@ class LocalInbox:
         if timer is None or timer.when() > loop.time() + delay:
             if timer is not None:
                 timer.cancel()
-            self._later[key] = loop.call_later(delay, self._wake_now, key)
+            call_later = self._call_later or loop.call_later
+            self._later[key] = call_later(delay, self._wake_now, key)
 
     def _fill(self) -> None:
         while self._open and self._ready and len(self._running) < self._at_once:

@@ -23,8 +23,8 @@ class InboundUpdate:
     payload: bytes = field(repr=False)
     order: str
     expires: float | None = None
-    reply_token: str | None = field(default=None, repr=False)
-    attempt: int = field(default=1, compare=False)
+    reply_token: str | None = field(default=None, repr=False, kw_only=True)
+    attempt: int = field(default=1, compare=False, kw_only=True)
 
 
 @runtime_checkable

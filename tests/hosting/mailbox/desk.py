@@ -116,6 +116,11 @@ class Desk:
     async def accept(self, *updates: InboundUpdate) -> list[bool]:
         return [await self.drains.accept(update) for update in updates]
 
+    async def keys(self) -> list[str]:
+        """The conversations that have something to work on."""
+        found = self.drains.keys()
+        return sorted([key async for key in found])
+
     async def drain(self, key: str = KEY) -> float | None:
         return await self.drains.drain(key)
 

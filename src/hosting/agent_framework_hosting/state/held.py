@@ -156,8 +156,7 @@ class StoredHeld:
         box, before = self._box, self.holding.head
         try:
             _, (data, content) = await together(
-                self._write(box.leased(head, following, before.lease)),
-                together(box.open(following), box.continued(before, self._snapshot)),
+                self._write(box.leased(head, following, before.lease)), self._next(following, before)
             )
             self.holding.check()  # Others may have gone on from that write.
         except BaseException:
@@ -172,6 +171,9 @@ class StoredHeld:
             return held
         self._leave()
         return None
+
+    async def _next(self, following: Letter, head: Head) -> tuple[bytes | None, Content | Unreadable]:
+        return await together(self._box.open(following), self._box.continued(head, self._snapshot))
 
     async def fail(self, error: str, *, final: bool = False) -> None:
         self.active = False

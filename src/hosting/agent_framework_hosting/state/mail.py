@@ -127,7 +127,16 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def update(self, now: float, attempt: int) -> InboundUpdate:
         """Give the update as it was accepted; a worthless reply token is left out."""
         token = None if self.expires is not None and self.expires <= now else self.reply_token
-        return InboundUpdate(self.channel, self.id, self.key, self.payload, self.order, self.expires, token, attempt)
+        return InboundUpdate(
+            self.channel,
+            self.id,
+            self.key,
+            self.payload,
+            self.order,
+            self.expires,
+            reply_token=token,
+            attempt=attempt,
+        )
 
 
 class SetAside(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -195,7 +195,7 @@ class StoredMailboxes:
         small = holding.head.size <= self.limits.session_bytes
         try:
             content, (data, results) = await together(
-                self._acquired(holding, head, load=small), together(self.open(letter), self._results(holding, letter))
+                self._acquired(holding, head, load=small), self._opened(holding, letter)
             )
             return await self.begun(holding, letter, data, Found(content, results), leave=leave)
         except BaseException:
@@ -217,6 +217,9 @@ class StoredMailboxes:
             return await acquire(holding, head, self.keeper, load=load)
         except StateDamaged as error:
             return Unreadable(error)
+
+    async def _opened(self, holding: Holding, letter: Letter) -> tuple[bytes | None, tuple[bytes, ...] | Unreadable]:
+        return await together(self.open(letter), self._results(holding, letter))
 
     async def _results(self, holding: Holding, letter: Letter) -> tuple[bytes, ...] | Unreadable:
         """Read what the turns of an earlier attempt gave; nothing for those that were not saved."""
