@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
@@ -84,13 +84,20 @@ def spawning(*modules: str) -> ForkServerContext:
     return context
 
 
+def begin(environment: Mapping[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    # It is a fork of a process that began with the first test, whose environment was another one.
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*arguments)
+
+
 class Worker:
     """A process that runs `work(connection, *arguments)`; both sides talk over the connection."""
 
     def __init__(self, context: ForkServerContext, work: Callable[..., None], *arguments: Any) -> None:
         self.connection: Connection
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, *arguments))
+        self.process = context.Process(target=begin, args=(dict(os.environ), work, other, *arguments))
         self.process.start()
         other.close()
 
