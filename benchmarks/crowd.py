@@ -54,7 +54,7 @@ def one_conversation(state: Place) -> Row:
         crew.heard()
         crew.tell("go")
         times = crew.heard()
-    found = asyncio.run(words(state.store(where), key))
+    found = asyncio.run(words(state.sessions(where), key))
     wanted = [f"{name}{number}" for name in "abcdefgh"[:PROCESSES] for number in range(TURNS)]
     in_order = all(
         [word for word in found if word[0] == name] == [f"{name}{number}" for number in range(TURNS)]
@@ -96,7 +96,7 @@ def killed_drains(state: Place) -> Row:
         stack.callback(acceptor.end)
         drains = [Worker(spawning, crowd_worker.drain, where, str(replies)) for _ in range(DRAINS)]
         stack.callback(lambda: [drain.end() for drain in drains])
-        store = state.store(where)
+        store = state.sessions(where)
         accepted: Any = None
         while time.monotonic() - began < PATIENCE:
             time.sleep(1.0)

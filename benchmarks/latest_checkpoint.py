@@ -7,21 +7,20 @@ the framework's file storage, which reads all there are.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from agent_framework import CheckpointStorage, FileCheckpointStorage, WorkflowCheckpoint
 
 from agent_framework_hosting import StateStore
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.disk import Disk
+from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.storage import StateCheckpointStorage
 
 from .measure import Block, Ratio, interleave
+from .places import PLACES, Place, folder
 from .table import Row, compared
 
 FEW, MANY, MANY_FILES = 10, 10_000, 1_000
@@ -29,30 +28,30 @@ AT_ONCE = 200
 READS = 5
 ROUNDS = 60
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-PLACE = Path(__file__).parents[1] / ".state"
-
-STORES: dict[str, Callable[[str], StateStore]] = {
-    "memory": lambda place: MemoryStore(),
-    # What is only filled need not survive a power cut.
-    "directory": lambda place: DirectoryStore(place, disk=Disk(fsync=lambda fd: None)),
-}
-"""Makes a store for each figure, from a path that nothing else uses."""
 
 
 def measure() -> list[Row]:
-    PLACE.mkdir(exist_ok=True)
-    rows: list[Row] = []
-    for name, make in STORES.items():
-        with tempfile.TemporaryDirectory(dir=PLACE, prefix="benchmark-") as folder, asyncio.Runner() as runner:
-            few = StateCheckpointStorage(make(f"{folder}/few"))
-            many = StateCheckpointStorage(make(f"{folder}/many"))
-            ratio = compare(runner, few, many, MANY, rounds=ROUNDS)
-        rows.append(compared(f"latest of {MANY:,} checkpoints, {name}", ratio, to=f"with {FEW} stored", target=1.5))
-    with tempfile.TemporaryDirectory(dir=PLACE, prefix="benchmark-") as folder, asyncio.Runner() as runner:
-        few, many = FileCheckpointStorage(f"{folder}/few"), FileCheckpointStorage(f"{folder}/many")
+    with asyncio.Runner() as runner:
+        rows = [row("memory", runner, MemoryStore(), MemoryStore())]
+    for place in PLACES:
+        with place() as state, asyncio.Runner() as runner:
+            rows.append(row(state.name, runner, store(state, "few"), store(state, "many")))
+    with folder() as path, asyncio.Runner() as runner:
+        few, many = FileCheckpointStorage(f"{path}/few"), FileCheckpointStorage(f"{path}/many")
         ratio = compare(runner, few, many, MANY_FILES, rounds=5)
     rows.append(compared(f"the framework's file storage, latest of {MANY_FILES:,}", ratio, to=f"with {FEW} stored"))
     return rows
+
+
+def store(state: Place, part: str) -> StateStore:
+    if state.name == "directory":  # What is only filled need not survive a power cut.
+        return DirectoryStore(state.below(part), disk=Disk(fsync=lambda fd: None))
+    return open_store(state.below(part))
+
+
+def row(name: str, runner: asyncio.Runner, few: StateStore, many: StateStore) -> Row:
+    ratio = compare(runner, StateCheckpointStorage(few), StateCheckpointStorage(many), MANY, rounds=ROUNDS)
+    return compared(f"latest of {MANY:,} checkpoints, {name}", ratio, to=f"with {FEW} stored", target=1.5)
 
 
 def compare(

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from agent_framework import AgentSession
 
 from agent_framework_hosting.state.locations import locate
 from agent_framework_hosting.state.object_places import BlobPlace, S3Place
-from emulators.object_stores import Azurite, Emulator, Moto
-from scripts import toolchain
 
 from .directory_turn import Host
 from .measure import Block, Ratio, interleave
+from .places import OBJECT_PLACES, Place
 from .stubs import RememberingAgent
 from .table import Row, compared
 
@@ -31,52 +28,32 @@ if TYPE_CHECKING:
     from agent_framework_hosting.state.object_places import Client
 
 MESSAGES = 6
-TURNS = 4
-ROUNDS = 150
+TURNS = 12
+ROUNDS = 60
 
 
 def measure() -> list[Row]:
-    return [*turns("moto", moto(), "s3://bucket"), *turns("Azurite", azurite(), "az://container")]
+    rows: list[Row] = []
+    for place in OBJECT_PLACES:
+        with place() as state, asyncio.Runner() as runner:
+            rows.append(turn(runner, state))
+    return rows
 
 
-def moto() -> Moto:
-    return Moto()
-
-
-def azurite() -> Azurite:
-    return Azurite(toolchain.azurite(), node=toolchain.node())
-
-
-def turns(service: str, emulator: Emulator, place: str) -> list[Row]:
-    with emulator, variables(emulator.environment), asyncio.Runner() as runner:
-        if isinstance(emulator, Azurite):
-            emulator.make_container("container")
-        elif isinstance(emulator, Moto):
-            emulator.make_bucket("bucket")
-        host = Host(f"{place}/ours", MESSAGES)
-        bare = BareProtocol(f"{place}/bare", RememberingAgent(MESSAGES).create_session(session_id="order-42"))
-        runner.run(host.start())
-        runner.run(bare.start())
-        try:
-            samples = interleave(
-                {"bare": awaiting(runner, bare.turn), "ours": awaiting(runner, host.turn)}, rounds=ROUNDS, warm_up=4
-            )
-        finally:
-            runner.run(host.stop())
-    size = f"{len(bare.data) / 1000:.0f} KB"
-    to = "to_dict, from_dict, one get and two puts of obstore"
-    return [compared(f"a turn with {size}, {service}", Ratio.of(samples["ours"], samples["bare"]), to=to, target=1.2)]
-
-
-@contextmanager
-def variables(environment: dict[str, str]) -> Generator[None]:
-    before = dict(os.environ)
-    os.environ.update(environment)
+def turn(runner: asyncio.Runner, state: Place) -> Row:
+    host = Host(state.below("ours"), MESSAGES)
+    bare = BareProtocol(state.below("bare"), RememberingAgent(MESSAGES).create_session(session_id="order-42"))
+    runner.run(host.start())
+    runner.run(bare.start())
     try:
-        yield
+        samples = interleave(
+            {"bare": awaiting(runner, bare.turn), "ours": awaiting(runner, host.turn)}, rounds=ROUNDS, warm_up=4
+        )
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        runner.run(host.stop())
+    figure = f"a turn with {len(bare.data) / 1000:.0f} KB, {state.name}"
+    to = "to_dict, from_dict, one get and two puts of obstore"
+    return compared(figure, Ratio.of(samples["ours"], samples["bare"]), to=to, target=1.2)
 
 
 def awaiting(runner: asyncio.Runner, turn: Callable[[], Awaitable[None]]) -> Block:

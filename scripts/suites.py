@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -35,14 +36,40 @@ class Outcome(NamedTuple):
     exit_code: int
 
 
-def run(environment: Environment, folders: Sequence[str], arguments: Sequence[str]) -> Outcome:
-    """Run pytest in an environment."""
-    report = REPORTS / f"{environment.folder.name.lstrip('.')}.xml"
-    report.unlink(missing_ok=True)
-    print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
-    command = [environment.python, "-m", "pytest", f"--junitxml={report}", *folders, *arguments]
-    exit_code = subprocess.run(command, cwd=ROOT, check=False).returncode
-    return outcome(report, exit_code)
+@dataclass(frozen=True)
+class Run:
+    """A run of pytest in an environment, which has begun; several may go on at once."""
+
+    report: Path
+    process: subprocess.Popen[bytes]
+    output: Path | None
+
+    @classmethod
+    def begun(
+        cls, environment: Environment, folders: Sequence[str], arguments: Sequence[str], *, aside: bool = False
+    ) -> Run:
+        """Begin a run; what it says is shown as it comes, or kept for the end if another one runs beside it."""
+        name = environment.folder.name.lstrip(".")
+        report, output = REPORTS / f"{name}.xml", REPORTS / f"{name}.log" if aside else None
+        report.unlink(missing_ok=True)
+        # Two runs at once must not tidy up each other's folders.
+        folder = ROOT / "build" / "tmp" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        where = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(folder)}
+        options = [f"--junitxml={report}", "-o", f"cache_dir={ROOT / 'build' / 'cache' / name}"]
+        print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
+        command = [environment.python, "-m", "pytest", *options, *folders, *arguments]
+        if output is None:
+            return cls(report, subprocess.Popen(command, cwd=ROOT, env=where), None)
+        with output.open("wb") as said:
+            return cls(report, subprocess.Popen(command, cwd=ROOT, env=where, stdout=said, stderr=said), output)
+
+    def ended(self) -> Outcome:
+        """Wait for the end of it."""
+        exit_code = self.process.wait()
+        if self.output is not None:
+            print(f"\n{self.output.stem}:\n{self.output.read_text('utf-8', 'replace')}", flush=True)
+        return outcome(self.report, exit_code)
 
 
 def outcome(report: Path, exit_code: int) -> Outcome:
@@ -87,12 +114,16 @@ def verdict(outcomes: Sequence[Outcome], lacking: Sequence[str], *, selection: b
 def main() -> None:
     arguments = sys.argv[1:]
     REPORTS.mkdir(parents=True, exist_ok=True)
-    outcomes = [run(development(), [] if arguments else ["tests"], arguments)]
+    # At the same time: what they do is mostly waiting.
+    beside = None
+    if not arguments and oldest().up_to_date():
+        beside = Run.begun(oldest(), PORTABLE, [], aside=True)
+    outcomes = [Run.begun(development(), [] if arguments else ["tests"], arguments).ended()]
     lacking: list[str] = []
     if arguments:
         print("\nA selection: run without arguments for every suite and the oldest Python.")
     else:
-        portable = run(oldest(), PORTABLE, []) if oldest().up_to_date() else None
+        portable = None if beside is None else beside.ended()
         lacking += missing(outcomes[0], portable)
         outcomes += [] if portable is None else [portable]
     lacking += skips(outcomes)

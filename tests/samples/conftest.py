@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "samples"))
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+sys.path += [str(SAMPLES), str(SAMPLES / "webhook_channel")]

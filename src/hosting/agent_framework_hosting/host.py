@@ -140,7 +140,13 @@ class AgentFrameworkHost:
 
                 middleware.insert(0, Middleware(IsolationMiddleware))
             self._app = build_app(
-                self._contribute(), middleware=middleware, debug=self._debug, start=self._start, stop=self._stop
+                self._contribute(),
+                middleware=middleware,
+                debug=self._debug,
+                start=self._start,
+                stop=self._stop,
+                open_inbox=self._open_inbox,
+                close_inbox=self._close_inbox,
             )
         return self._app
 
@@ -207,7 +213,6 @@ class AgentFrameworkHost:
             if not self.state.durable:
                 logger.warning("Accepted updates are kept in memory: those unfinished when the process ends are lost.")
             updates.drains.tracer = self._turns.tracer
-            updates.start()
         for name in self._open_channels():
             logger.warning("Channel %r is open to everybody who can reach it: it has no auth.", name)
         logger.info(
@@ -218,14 +223,15 @@ class AgentFrameworkHost:
             self._places.describe(),
         )
 
-    async def _stop(self) -> None:
-        try:
-            if self._updates is not None:
-                await self._updates.stop()
-        finally:
-            await self._close()
+    async def _open_inbox(self) -> None:
+        if (updates := self.updates) is not None:
+            updates.start()
 
-    async def _close(self) -> None:
+    async def _close_inbox(self) -> None:
+        if self._updates is not None:
+            await self._updates.stop()
+
+    async def _stop(self) -> None:
         self._turns.runner = None
         try:
             await self._source.close()

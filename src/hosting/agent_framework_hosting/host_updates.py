@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from .updates import InboundUpdate, Inbox
 if TYPE_CHECKING:
     from .channels import OnUpdate
     from .state.mailboxes import Mailboxes
+
+WAKE_PATIENCE = 3.0
+"""Seconds that the acknowledgement of an update waits for an inbox elsewhere."""
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -41,7 +45,8 @@ class HostUpdates:
         """
         new = await self.drains.accept(update)
         try:
-            await self._inbox.wake(update.isolation_key)
+            async with asyncio.timeout(WAKE_PATIENCE):
+                await self._inbox.wake(update.isolation_key)
         except Exception:
             # It is kept, and so acknowledged: the sweep makes up for the wake.
             logger.warning("The inbox could not be told of an update; a sweep will find it.", exc_info=True)
@@ -55,5 +60,7 @@ class HostUpdates:
     async def stop(self) -> None:
         """Work off what is ready, for some seconds; what is left stays accepted."""
         await self._sweeper.stop()
-        await self._local.stop()
-        await self._mailboxes.close()
+        try:
+            await self._local.stop()
+        finally:
+            await self._mailboxes.close()

@@ -8,6 +8,7 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 
 from .errors import HostingError
 from .updates import Inbox
@@ -16,6 +17,7 @@ logger = logging.getLogger("agent_framework.hosting")
 
 AT_ONCE = 64
 GRACE = 4.0
+LAST_WORDS = 6.0
 INTERVAL = 60.0
 RETRY = 5.0
 
@@ -31,6 +33,7 @@ class LocalInbox:
         self._again: set[str] = set()
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._open = False
+        self._context = Context()
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         if delay > 0:
@@ -39,14 +42,14 @@ class LocalInbox:
             self._wake_now(isolation_key)
 
     def start(self) -> None:
+        # Whoever wakes has a context of his own, which is no business of whoever's update is worked on.
+        self._context = copy_context()
         self._open = True
         self._fill()
 
     async def stop(self, grace: float = GRACE) -> None:
         """Drain what is ready for at most `grace` seconds; what is not done by then is given up, and stays accepted."""
-        for timer in self._later.values():
-            timer.cancel()
-        self._later.clear()
+        self._forget_later()
         clock = asyncio.get_running_loop().time
         deadline = clock() + grace
         while self._running and clock() < deadline:
@@ -55,7 +58,13 @@ class LocalInbox:
         for task in (running := [*self._running.values()]):
             task.cancel()
         if running:
-            await asyncio.wait(running)
+            await asyncio.wait(running, timeout=LAST_WORDS)
+        self._forget_later()
+
+    def _forget_later(self) -> None:
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
 
     def _wake_now(self, key: str) -> None:
         if (timer := self._later.pop(key, None)) is not None:
@@ -77,7 +86,8 @@ class LocalInbox:
     def _fill(self) -> None:
         while self._open and self._ready and len(self._running) < self._at_once:
             key, _ = self._ready.popitem(last=False)
-            self._running[key] = asyncio.create_task(self._work(key), name="hosting-drain")
+            work = asyncio.create_task(self._work(key), name="hosting-drain", context=self._context.copy())
+            self._running[key] = work
 
     async def _work(self, key: str) -> None:
         delay: float | None = RETRY

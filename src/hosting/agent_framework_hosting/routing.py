@@ -66,8 +66,13 @@ def build_app(
     debug: bool,
     start: Callback,
     stop: Callback,
+    open_inbox: Callback,
+    close_inbox: Callback,
 ) -> Starlette:
-    """Make the app: readiness first, then every channel's routes; its lifespan runs `start` and all callbacks."""
+    """Make the app: readiness first, then every channel's routes; its lifespan runs `start` and all callbacks.
+
+    The inbox is open only while the channels are started: they process what comes out of it.
+    """
     routes: list[BaseRoute] = [Route("/readiness", readiness, methods=["GET"])]
     for channel, contribution in channels:
         routes += [place(route, channel.path, contribution.middleware) for route in contribution.routes]
@@ -75,9 +80,11 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        shutdown = [callback for _, contribution in channels for callback in contribution.on_shutdown] + [stop]
+        callbacks = [callback for _, contribution in channels for callback in contribution.on_shutdown]
+        shutdown = [close_inbox, *callbacks, stop]
         try:
             await run_all([start, *(callback for _, contribution in channels for callback in contribution.on_startup)])
+            await open_inbox()
         except BaseException:
             await run_all(shutdown, reraise=False)
             raise

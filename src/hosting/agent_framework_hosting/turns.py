@@ -129,7 +129,7 @@ class Turns:
             with record.span_of("hosting.state.reset"):
                 working = _working.get()
                 if working is not None and working.has(key):
-                    await reset_turn(await working.held.turn())
+                    await reset_turn(await working.held.turn(to_reset=True))
                 else:
                     await reset(self.conversations, key)
             record.outcome = "reset"
@@ -235,11 +235,21 @@ class ActiveTurn:
     async def _take(self, key: str, session: ChannelSession) -> Turn:
         """Take the conversation, or the next turn of the update that has it."""
         given, working = turn_id(key, self.request), _working.get()
-        if working is not None and not self._fresh and session.parent is None:
-            if working.has(key):
-                return await working.held.turn()
-            given = given or working.turn_id(key)
-        return await self._turns.conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
+        conversations = self._turns.conversations
+        if working is None:
+            return await conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
+        if not working.has(key):
+            given = given if given or self._fresh else working.turn_id(key)
+            return await conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
+        turn = await working.held.turn()
+        if session.parent is not None and turn.remembered is None:
+            try:
+                turn.snapshot, turn.checkpoint = await conversations.peek(session.parent)
+                turn.stored_key = session.parent
+            except BaseException:
+                await turn.end()
+                raise
+        return turn
 
     def request_reset(self, key: str) -> bool:
         """Have the conversation started anew when this turn is saved; False if it is another one, or too late."""

@@ -18,7 +18,6 @@ from agent_framework_hosting.state.object_places import BlobPlace, S3Place
 from agent_framework_hosting.state.objects import ObjectStore
 from agent_framework_hosting.state.settle import Overtaken, settled_put
 from agent_framework_hosting.state.store import ABSENT, Lost, StateStore, Unknown, Version, read
-from tests.support.faults import brief_sleep
 from tests.support.places import OBJECT_PLACES, StatePlace, make_place
 from tests.support.proxy import (
     Asked,
@@ -35,7 +34,11 @@ from tests.support.proxy import (
 )
 
 NAME = "k/aa/key/head"
-TIMEOUT = 0.4
+TIMEOUT = 0.3
+
+
+async def no_sleep(seconds: float) -> None:
+    await asyncio.sleep(0)
 
 
 @dataclass
@@ -52,7 +55,7 @@ class Faulty:
         prefix = self.place.state_dir.rpartition("/")[2]
         name = "nowhere" if missing else "bucket" if self.is_s3 else "container"
         place = S3Place(name, prefix) if self.is_s3 else BlobPlace(name, prefix)
-        return ObjectStore(place, timeout=timeout, sleep=brief_sleep)
+        return ObjectStore(place, timeout=timeout, sleep=no_sleep)
 
     @property
     def is_s3(self) -> bool:
@@ -114,7 +117,7 @@ async def test_a_write_in_doubt_is_settled_once(faulty: Faulty, fault: Fault, cr
     store = faulty.store()
     expected = ABSENT if creating else await faulty.direct.put(NAME, b"old")
     faulty.proxy.plan(fault, method="PUT")
-    version = await settled_put(store, NAME, b"new", if_version=expected, sleep=brief_sleep)
+    version = await settled_put(store, NAME, b"new", if_version=expected, sleep=no_sleep)
     assert await read(faulty.direct, NAME) == (b"new", version)
     assert faulty.proxy.log.count("PUT") == (1 if fault in APPLIED.values() else 2)
 
@@ -131,7 +134,7 @@ async def test_a_write_in_doubt_that_was_overwritten_is_told(faulty: Faulty, fau
 
     faulty.proxy.plan(overwrite, method="PUT")
     with pytest.raises(Overtaken):
-        await settled_put(store, NAME, b"new", if_version=expected, sleep=brief_sleep)
+        await settled_put(store, NAME, b"new", if_version=expected, sleep=no_sleep)
     assert await faulty.stored() == b"other"
 
 

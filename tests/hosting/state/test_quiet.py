@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.places import OBJECT_PLACES, make_place
 
-PROCESSES = 40
-AT_ONCE = 4
+PROCESSES = 40  # for two stores, done and cancelled
+AT_ONCE = 5
 LOADED = """
 import asyncio, os, sys
 from agent_framework_hosting.state.locations import open_store
@@ -64,7 +64,7 @@ write("again")
 def test_loaded_processes_end_as_they_should(kind: str, leaving: bool, request: pytest.FixtureRequest) -> None:
     place = make_place(kind, request)
     ended: list[tuple[int, bytes]] = []
-    for _ in range(PROCESSES // AT_ONCE // 2):
+    for _ in range(PROCESSES // AT_ONCE // 4):
         running = [
             subprocess.Popen(
                 [sys.executable, "-c", LOADED, place.state_dir, str(leaving)],
@@ -76,7 +76,7 @@ def test_loaded_processes_end_as_they_should(kind: str, leaving: bool, request: 
         for process in running:
             _, said = process.communicate(timeout=60)
             ended.append((process.returncode, said))
-    assert ended == [(0, b"")] * (PROCESSES // 2)
+    assert ended == [(0, b"")] * (PROCESSES // 4)
 
 
 @pytest.mark.parametrize("kind", OBJECT_PLACES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -32,6 +33,13 @@ class Content(NamedTuple):
 
 
 NOTHING = Content()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of what cannot be read, for those who may not need it."""
+
+    error: StateDamaged
 
 
 async def load_text(store: StateStore, text: Snapshot | None, *, damaged_too: bool = False) -> bytes | None:

@@ -102,6 +102,14 @@ class Conversations(Protocol):
         """
         ...
 
+    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+        """Read a conversation's session and checkpoint without taking it.
+
+        Raises:
+            InvalidRequest: There is no such conversation.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what is under way, and end threads."""
         ...

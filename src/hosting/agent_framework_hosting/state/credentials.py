@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import json
 import os
 import threading
 import time
@@ -129,8 +126,10 @@ def may_be_plain(host: str | None) -> bool:
         return False
     if host in AGENTS or host == "localhost":
         return True
+    from ipaddress import ip_address
+
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -181,11 +180,14 @@ def fetch_json(url: str, headers: Mapping[str, str], source: str) -> dict[str, A
     Raises:
         StateUnavailable: That did not succeed.
     """
+    from http.client import HTTPException
+    from json import loads
+
     said = ""
     for _ in range(FETCHES):
         try:
             status, body = get(url, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             said = f"did not answer ({type(error).__name__})"
             continue
         if status != 200:
@@ -194,7 +196,7 @@ def fetch_json(url: str, headers: Mapping[str, str], source: str) -> dict[str, A
                 break
             continue
         try:
-            answer = json.loads(body)
+            answer = loads(body)
         except ValueError:
             said = "gave something else"
             continue
@@ -205,8 +207,10 @@ def fetch_json(url: str, headers: Mapping[str, str], source: str) -> dict[str, A
 
 
 def get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    from http.client import HTTPConnection, HTTPSConnection
+
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT)
     try:
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))

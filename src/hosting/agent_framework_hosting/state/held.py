@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import StateDamaged, TurnConflict
+from ..errors import TurnBusy, TurnConflict
 from ..shielding import shielded, together
-from .content import NOTHING, Content, place_text, remove
-from .head import Head, Hold, Ran, random_id
+from .content import NOTHING, Content, Unreadable, load_content, place_text, remove
+from .head import Head, Hold, Ran, Snapshot, random_id
 from .holding import Holding
 from .holds import backoff
 from .mail import Letter, Waiting
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from .mailbox import StoredMailboxes
 
-REMEMBERED = 86_400.0
-"""Seconds for which an update that is done is known at least."""
+REMEMBERED = 90_000.0
+"""Seconds for which an update that is done is known at least: a day, by clocks that may differ."""
 
 
 class Found(NamedTuple):
     """What was read for an update: the conversation, or why it cannot be read; and what earlier turns of it gave."""
 
-    content: Content | StateDamaged = NOTHING
-    results: tuple[bytes, ...] = ()
+    content: Content | Unreadable = NOTHING
+    results: tuple[bytes, ...] | Unreadable = ()
 
 
 class StoredHeld:
@@ -55,31 +55,56 @@ class StoredHeld:
         self.letter = letter
         self._box = box
         self._waiting = waiting
-        self._content = found.content
+        self._content: Content | Unreadable | None = found.content
+        self._snapshot = None if isinstance(found.content, Unreadable) else found.content.snapshot
         self._results = found.results
         self._leave = leave
         self._begun = 0
         self._following: StoredHeld | None = None
         self._one_turn = asyncio.Lock()
+        self.writing = asyncio.Lock()
+        """Held while a turn is saved, or the update is concluded."""
 
     def guard(self) -> AbstractAsyncContextManager[Any]:
         return self.holding.guard()
 
-    async def turn(self) -> StoredTurn | RememberedTurn:
-        await self._one_turn.acquire()
+    async def turn(self, *, to_reset: bool = False) -> StoredTurn | RememberedTurn:
+        await entered(self._one_turn, self._box.limits.turn_timeout.total_seconds())
         try:
-            self.holding.check()
+            self.check()
             number, self._begun = self._begun, self._begun + 1
-            content, leave = self._content, self._one_turn.release
-            if number < len(self._results):
+            leave = self._one_turn.release
+            if isinstance(self._results, Unreadable):
+                raise self._results.error
+            if number < len(self._results) and self._results[number]:
                 return self._remembered(self._results[number], leave)
-            admit_size(self.holding.head.size, self._box.limits.session_bytes)
-            if isinstance(content, StateDamaged):
-                raise content
-            return UpdateTurn(self, content, self._box, leave=leave)
+            if not to_reset:
+                admit_size(self.holding.head.size, self._box.limits.session_bytes)
+            return UpdateTurn(self, number, await self._go_on_from(to_reset), self._box, leave=leave)
         except BaseException:
             self._one_turn.release()
             raise
+
+    def check(self) -> None:
+        """Make sure that the update may still have turns.
+
+        Raises:
+            TurnConflict: The lease was lost, or the update is concluded.
+        """
+        if not self.active:
+            raise TurnConflict("The update of this turn is concluded: have on_update return after its last turn.")
+        self.holding.check()
+
+    async def _go_on_from(self, to_reset: bool) -> Content:
+        """Give what the next turn finds: what was read with the lease, or what the turn before it has saved."""
+        box = self._box
+        if to_reset:
+            return await load_content(box.store, self.holding.head, box.keeper, to_reset=True)
+        if self._content is None:
+            self._content = await box.continued(self.holding.head, self._snapshot)
+        if isinstance(self._content, Unreadable):
+            raise self._content.error
+        return self._content
 
     def _remembered(self, result: bytes, leave: Callable[[], None]) -> RememberedTurn:
         holding = self.holding
@@ -88,14 +113,14 @@ class StoredHeld:
             holding.key,
             holding.head.session,
             result,
-            snapshot=self._content.snapshot if isinstance(self._content, Content) else None,
-            check=holding.check,
+            snapshot=self._snapshot,
+            check=self.check,
             leave=leave,
         )
 
-    async def saved(self, snapshot: bytes | None) -> None:
+    def saved(self, snapshot: bytes | None) -> None:
         """Have a further turn go on from what one has saved."""
-        self._content = await self._box.continued(self.holding.head, snapshot)
+        self._content, self._snapshot = None, snapshot
 
     async def done(self) -> StoredHeld | None:
         self.active = False
@@ -107,6 +132,10 @@ class StoredHeld:
             raise
 
     async def _done(self) -> StoredHeld | None:
+        async with self.writing:
+            return await self._concluded()
+
+    async def _concluded(self) -> StoredHeld | None:
         box, before = self._box, self.holding.head
         box.meanwhile(remove(box.store, box.keeper, before.garbage))
         try:
@@ -125,11 +154,16 @@ class StoredHeld:
     async def _go_on(self, head: Head, following: Letter) -> StoredHeld | None:
         """Begin the next update with the write that concludes this one."""
         box, before = self._box, self.holding.head
-        snapshot = self._content.snapshot if isinstance(self._content, Content) else None
-        _, (data, content) = await together(
-            self._write(box.leased(head, following, before.lease)),
-            together(box.open(following), box.continued(before, snapshot)),
-        )
+        try:
+            _, (data, content) = await together(
+                self._write(box.leased(head, following, before.lease)),
+                together(box.open(following), box.continued(before, self._snapshot)),
+            )
+            self.holding.check()  # Others may have gone on from that write.
+        except BaseException:
+            if known_as_done(self.holding.head, self.letter.uid):  # The next one was not begun: that is no attempt.
+                await self.holding.release(hold=head.hold)
+            raise
         # Whoever lists the mailbox before the document is gone finds the update done.
         box.meanwhile(box.forget(self.letter))
         held = await box.begun(self.holding, following, data, Found(content), leave=self._leave)
@@ -144,6 +178,10 @@ class StoredHeld:
         await shielded(self._fail(error))
 
     async def _fail(self, error: str) -> None:
+        async with self.writing:
+            await self._put_on_hold(error)
+
+    async def _put_on_hold(self, error: str) -> None:
         box, head, uid = self._box, self.holding.head, self.letter.uid
         try:
             if self.attempt >= box.limits.update_attempts:
@@ -157,6 +195,13 @@ class StoredHeld:
 
     async def release(self) -> None:
         self.active = False
+        await shielded(self._release())
+
+    async def _release(self) -> None:
+        async with self.writing:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
         head, uid = self.holding.head, self.letter.uid
         hold = {known: hold for known, hold in head.hold.items() if known != uid}
         if self.attempt > 1:
@@ -174,6 +219,19 @@ class StoredHeld:
             await self.holding.end()
         finally:
             self._leave()
+
+
+async def entered(lock: asyncio.Lock, patience: float) -> None:
+    """Acquire a lock: whoever waits for it inside of what holds it would wait for ever.
+
+    Raises:
+        TurnBusy: It took longer than `patience` seconds.
+    """
+    try:
+        async with asyncio.timeout(patience):
+            await lock.acquire()
+    except TimeoutError:
+        raise TurnBusy.of_conversation() from None
 
 
 async def write(holding: Holding, head: Head, uid: str) -> None:
@@ -204,7 +262,8 @@ def concluded(head: Head, uid: str, listed: Collection[str] | None, now: float) 
     names = tuple(text.name for text in head.ran.results if text.name) if head.ran is not None and ran is None else ()
     return head.next(
         ran=ran,
-        hold={other: hold for other, hold in head.hold.items() if other != uid},
+        # Of what the mailbox does not hold any more somebody has dropped it.
+        hold={other: hold for other, hold in head.hold.items() if other != uid and (listed is None or other in listed)},
         done={**known, uid[:32]: int(now)},
         garbage=(*head.garbage, *names),
     )
@@ -215,9 +274,15 @@ class UpdateTurn(StoredTurn):
 
     remembers = True
 
-    def __init__(self, held: StoredHeld, content: Content, box: StoredMailboxes, *, leave: Callable[[], None]) -> None:
+    def __init__(
+        self, held: StoredHeld, number: int, content: Content, box: StoredMailboxes, *, leave: Callable[[], None]
+    ) -> None:
         super().__init__(held.holding, random_id(), keeper=box.keeper, leave=leave, content=content, wall=box.wall)
         self._held = held
+        self._number = number
+
+    def check(self) -> None:
+        self._held.check()
 
     async def _result(
         self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None, entry: str
@@ -230,13 +295,25 @@ class UpdateTurn(StoredTurn):
         )
         ran = holding.head.ran
         before = ran.results if ran is not None and ran.update == uid else ()
-        return head.next(lease=holding.head.lease, ran=Ran(uid, (*before, placed)))
+        return head.next(lease=holding.head.lease, ran=Ran(uid, placed_at(self._number, placed, before)))
 
     async def _commit(
         self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None
     ) -> None:
-        await super()._commit(snapshot, checkpoint, result)
-        await self._held.saved(None if self.reset_requested else snapshot)
+        async with self._held.writing:
+            self.check()
+            await super()._commit(snapshot, checkpoint, result)
+            self._held.saved(None if self.reset_requested else snapshot)
+            self._holding.check()  # Saved; the reply is another holder's if the lease was lost meanwhile.
 
     async def release(self) -> None:
         """Leave the lease to the update."""
+
+
+NOT_SAVED = Snapshot(size=0)
+
+
+def placed_at(number: int, result: Snapshot, before: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
+    """Put a turn's result at its number: turns before it may have failed, and come to their own result next time."""
+    filled = [*before, *[NOT_SAVED] * (number + 1 - len(before))]
+    return (*filled[:number], result, *filled[number + 1 :])

@@ -51,6 +51,7 @@ class Holding:
         self._renewal: Renewal | None = None
         self._lease: Lease | None = None
         self._ended = False
+        self._gone = False
         self._chores: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,6 +91,8 @@ class Holding:
         Raises:
             TurnConflict: It is not.
         """
+        if self._gone:
+            raise TurnConflict("Another instance took this conversation over and goes on from what was saved here.")
         if self._renewal is not None and self._renewal.fenced:
             raise TurnConflict("This turn lost its lease on the conversation and was stopped; nothing of it was saved.")
 
@@ -121,7 +124,7 @@ class Holding:
                 try:
                     yield
                 finally:
-                    self._renewal.watch(None)
+                    self._renewal.unwatch(on_lost)
         except TimeoutError:
             if scope.expired():
                 self.check()
@@ -131,13 +134,24 @@ class Holding:
         """Put `head` in place of the one of this holding; False if the lease was lost, and `head` has left no trace.
 
         With a lease in it the holding goes on, otherwise this was its last write. `applied` tells by a later head
-        whether others have gone on from this one.
+        whether others have gone on from this one: then the lease is theirs, and `check` says so.
 
         Raises:
             StateUnavailable: The store does not say what became of it.
         """
+        if self._gone:
+            return False
         self._ended = head.lease is None
         version = await self._renewal.stop() if self._renewal is not None else self._version
+        try:
+            return await self._write(head, version, applied)
+        except BaseException:
+            if self._renewal is not None and not self._ended:
+                # Whether it was written or not: the lease is there, and whoever holds it may have to conclude.
+                self._renewal.go_on()
+            raise
+
+    async def _write(self, head: Head, version: Version | None, applied: Callable[[Head], bool]) -> bool:
         data, began = encode_head(head), self._clock.now()
         for _ in range(_TRIES):
             try:
@@ -152,12 +166,14 @@ class Holding:
                     self._renewal.resume(head, version, began)
                 return True
             if found is None:
-                return False
+                break
             if applied(found[0]):
+                self._gone = not self._ended
                 return True
             if self._lease is None or found[0].lease is None or found[0].lease.token != self._lease.token:
-                return False
+                break
             version = found[1]  # Of a renewal whose answer was lost.
+        self._gone = self._lease is not None
         return False
 
     def meanwhile(self, work: Coroutine[Any, Any, None]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -15,7 +17,7 @@ from ..updates import InboundUpdate
 from .head import FORMAT, check_format
 
 WAITING, DEAD = "in", "dead"
-LONGEST = 128
+LONGEST = 64
 DIGITS = 20
 ERROR_LENGTH = 2000
 
@@ -40,8 +42,9 @@ class Letter(NamedTuple):
         """Give an update its place: the same for a repeat.
 
         Raises:
-            InvalidRequest: The id, the key or the order cannot be stored; the message says why.
+            InvalidRequest: Something in it cannot be stored; the message says what, and why.
         """
+        check_rest(update)
         return cls(conversation_path(check_key(update.isolation_key)), ordered(update.order), uid_of(update))
 
     @classmethod
@@ -58,30 +61,53 @@ def uid_of(update: InboundUpdate) -> str:
     Raises:
         InvalidRequest: The id is no text, or holds a lone surrogate.
     """
-    try:
-        text = f"{len(update.channel)}:{update.channel}:{update.id}".encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("id", "An update's id is text without lone surrogates.") from None
-    return hashlib.sha256(text).hexdigest()
+    channel, given = check_text("channel", update.channel), check_text("id", update.id)
+    return hashlib.sha256(f"{len(channel)}:{channel}:{given}".encode()).hexdigest()
+
+
+def check_text(field: str, value: object) -> str:
+    """Return `value` if it can be stored as text.
+
+    Raises:
+        InvalidRequest: It is something else, or holds a lone surrogate.
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeEncodeError):
+            value.encode()
+            return value
+    raise InvalidRequest(field, f"An update's {field} is text without lone surrogates.")
+
+
+def check_rest(update: InboundUpdate) -> None:
+    """Refuse what could be written and not be read back.
+
+    Raises:
+        InvalidRequest: The payload is not bytes, the reply token no text, or `expires` no number.
+    """
+    if not isinstance(cast("object", update.payload), bytes):
+        raise InvalidRequest("payload", "An update's payload is bytes.")
+    if update.reply_token is not None:
+        check_text("reply_token", update.reply_token)
+    expires = cast("object", update.expires)
+    if expires is not None and not (isinstance(expires, (int, float)) and math.isfinite(expires)):
+        raise InvalidRequest("expires", "An update's expires is a number of POSIX seconds, or None.")
 
 
 def ordered(order: str) -> str:
-    """Give an order the form in which names sort like it: numbers padded, and hex where a name cannot hold the text.
+    """Give an order the form in which names sort like it: numbers padded, any other text in hex.
 
     Longer numbers than `DIGITS` are taken as text.
 
     Raises:
-        InvalidRequest: It is empty or too long.
+        InvalidRequest: It is empty, too long, or no text.
     """
-    if re.fullmatch(rf"[0-9]{{1,{DIGITS}}}", order, re.ASCII):
+    if re.fullmatch(rf"[0-9]{{1,{DIGITS}}}", check_text("order", order), re.ASCII):
         return order.rjust(DIGITS, "0")
-    if re.fullmatch(r"[A-Za-z0-9]+", order, re.ASCII) is None:
-        order = order.encode("utf-8", "surrogatepass").hex()
-    if not 0 < len(order) <= LONGEST:
-        raise InvalidRequest(
-            "order", f"An update's order is 1 to {LONGEST} letters and digits, or half as many of other characters."
-        )
-    return order
+    # All of it, not only what a name cannot hold: "b-1" must come after "b".
+    text = order.encode()
+    if not 0 < len(text) <= LONGEST:
+        raise InvalidRequest("order", f"An update's order is a number, or 1 to {LONGEST} bytes of text in UTF-8.")
+    return text.hex()
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

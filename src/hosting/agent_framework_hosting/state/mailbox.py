@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from ..errors import HostingError, StateDamaged, StateUnavailable
 from ..keys import check_key, conversation_path
 from ..shielding import together
-from .content import Content, acquire, load_text
+from .content import Content, Unreadable, acquire, load_text
 from .head import Head, Hold, Lease, random_id
 from .held import Found, StoredHeld, concluded, known_as_done, write
 from .holding import Holding
@@ -141,7 +141,7 @@ class StoredMailboxes:
             (head, version), letters = await together(
                 self._conversations.read(key, path), self._list(path, PAGE, after=after)
             )
-            letter = await self._first(letters, head)
+            letter = await self._first(path, letters, head)
             if letter is None:
                 if len(letters) < PAGE:
                     return None
@@ -163,14 +163,24 @@ class StoredMailboxes:
             if held is not None:
                 return held
 
-    async def _first(self, letters: list[Letter], head: Head | None) -> Letter | None:
+    async def _first(self, path: str, letters: list[Letter], head: Head | None) -> Letter | None:
         """Give the update whose turn it is, and remove those that are done."""
         if head is None:
             return letters[0] if letters else None
         waiting = [letter for letter in letters if not known_as_done(head, letter.uid)]
         await asyncio.gather(*(self.forget(letter) for letter in letters if letter not in waiting))
-        replying = [letter for letter in waiting if head.ran is not None and head.ran.update == letter.uid]
-        return next(iter(replying or waiting), None)
+        if waiting and head.ran is not None and (replying := await self._find(path, head.ran.update, letters)):
+            return replying
+        return waiting[0] if waiting else None
+
+    async def _find(self, path: str, uid: str, letters: list[Letter]) -> Letter | None:
+        """Find an update in a mailbox of which `letters` are the first or next page."""
+        while True:
+            if (found := next((letter for letter in letters if letter.uid == uid), None)) is not None:
+                return found
+            if len(letters) < PAGE:
+                return None
+            letters = await self._list(path, PAGE, after=letters[-1].waiting)
 
     async def _hold(self, holding: Holding, letter: Letter, leave: Callable[[], None]) -> StoredHeld | float | None:
         """Take the lease for an update and read what it needs; None if there is nothing to work on after all.
@@ -189,7 +199,10 @@ class StoredMailboxes:
             )
             return await self.begun(holding, letter, data, Found(content, results), leave=leave)
         except BaseException:
-            await holding.end()
+            try:
+                await holding.release(hold=before.hold)  # The update was not begun: that is no attempt.
+            finally:
+                await holding.end()
             raise
 
     def leased(self, head: Head, letter: Letter, lease: Lease | None) -> Head:
@@ -199,19 +212,21 @@ class StoredMailboxes:
         hold = {**head.hold, letter.uid: Hold(before.attempts + 1, before.error)}
         return head.next(lease=msgspec.structs.replace(lease, updates=(letter.uid,)), hold=hold)
 
-    async def _acquired(self, holding: Holding, head: Head, *, load: bool) -> Content | StateDamaged:
+    async def _acquired(self, holding: Holding, head: Head, *, load: bool) -> Content | Unreadable:
         try:
             return await acquire(holding, head, self.keeper, load=load)
         except StateDamaged as error:
-            return error
+            return Unreadable(error)
 
-    async def _results(self, holding: Holding, letter: Letter) -> tuple[bytes, ...]:
-        """Read what the turns of an earlier attempt gave."""
+    async def _results(self, holding: Holding, letter: Letter) -> tuple[bytes, ...] | Unreadable:
+        """Read what the turns of an earlier attempt gave; nothing for those that were not saved."""
         ran = holding.head.ran
         if ran is None or ran.update != letter.uid:
             return ()
-        texts = [await load_text(self.store, text) for text in ran.results]
-        return tuple(text for text in texts if text is not None)
+        try:
+            return tuple([await load_text(self.store, text) or b"" for text in ran.results])
+        except StateDamaged as error:
+            return Unreadable(error)
 
     async def open(self, letter: Letter) -> bytes | None:
         """Read the document of an update; None where it is gone."""
@@ -225,8 +240,8 @@ class StoredMailboxes:
         hold = holding.head.hold[letter.uid]
         others = {uid: other for uid, other in holding.head.hold.items() if uid != letter.uid}
         if data is None:  # Somebody has dropped it.
-            ran = holding.head.ran
-            await holding.release(hold=others, ran=None if ran is not None and ran.update == letter.uid else ran)
+            dropped = concluded(holding.head, letter.uid, None, self.wall())
+            await holding.release(hold=others, ran=dropped.ran, garbage=dropped.garbage)
             await holding.end()
             return None
         try:
@@ -260,7 +275,7 @@ class StoredMailboxes:
         finally:
             await holding.end()
 
-    async def continued(self, head: Head, snapshot: bytes | None) -> Content | StateDamaged:
+    async def continued(self, head: Head, snapshot: bytes | None) -> Content | Unreadable:
         """Give what a turn goes on from after one that has just saved this snapshot.
 
         The checkpoint is read again: a run may change the one that it made.
@@ -270,11 +285,14 @@ class StoredMailboxes:
         try:
             return Content(snapshot, await self.keeper.load(head.checkpoint))
         except StateDamaged as error:
-            return error
+            return Unreadable(error)
 
     async def following(self, letter: Letter, head: Head) -> tuple[Letter | None, set[str] | None]:
         """Give the update after this one, if it can begin at once, and the uids of all that wait, if those are few."""
-        letters = await self._list(letter.path, PAGE)
+        try:
+            letters = await self._list(letter.path, PAGE)
+        except StateUnavailable:
+            return None, None  # This one has had its reply: it is concluded all the same.
         uids = {other.uid for other in letters} if len(letters) < PAGE else None
         for other in letters:
             if other.uid != letter.uid and not known_as_done(head, other.uid):
@@ -299,22 +317,25 @@ class StoredMailboxes:
     async def keys(self) -> AsyncIterator[str]:
         after = ""
         while names := await self.store.list(f"{WAITING}/", after=after, limit=SWEEP_PAGE):
-            first: dict[str, str] = {}
+            boxes: dict[str, list[str]] = {}
             for name in names:
-                first.setdefault(Letter.named(name).path, name)
-            for path, name in first.items():
-                if (key := await self._key(path, name)) is not None:
+                boxes.setdefault(Letter.named(name).path, []).append(name)
+            for path, found in boxes.items():
+                if (key := await self._key(path, found)) is not None:
                     yield key
             # The last one's further updates are skipped: "0" sorts after "/".
-            after = f"{WAITING}/{[*first][-1]}0"
+            after = f"{WAITING}/{[*boxes][-1]}0"
 
-    async def _key(self, path: str, name: str) -> str | None:
-        """Tell whose mailbox it is."""
-        try:
-            found = await read(self.store, name)
-            return None if found is None else decode_waiting(name, found[0]).key
-        except StateDamaged as error:
-            return await self._key_of_head(path, error)
+    async def _key(self, path: str, names: Sequence[str]) -> str | None:
+        """Tell whose mailbox it is, by the first of its documents that can be read."""
+        damaged: StateDamaged | None = None
+        for name in names:
+            try:
+                if (found := await read(self.store, name)) is not None:
+                    return decode_waiting(name, found[0]).key
+            except StateDamaged as error:
+                damaged = damaged or error
+        return None if damaged is None else await self._key_of_head(path, damaged)
 
     async def _key_of_head(self, path: str, error: StateDamaged) -> str | None:
         key = None

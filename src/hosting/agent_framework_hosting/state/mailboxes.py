@@ -30,13 +30,16 @@ class HeldUpdate(Protocol):
         """
         ...
 
-    async def turn(self) -> Turn:
+    async def turn(self, *, to_reset: bool = False) -> Turn:
         """Begin the next turn of this update in its own conversation.
 
         The turns of an earlier attempt that are saved are not run again: the first turns of this one are those,
-        and have `remembered` what came of them.
+        and have `remembered` what came of them. With `to_reset` a conversation that is too large, or cannot be read, is
+        no obstacle.
 
         Raises:
+            TurnBusy: Another turn of the update did not end in time.
+            TurnConflict: The right was lost, or the update is concluded.
             SessionTooLarge: The conversation is larger than `session_bytes`.
             StateDamaged: It cannot be read.
         """

@@ -104,7 +104,7 @@ class Renewal:
         self._lock = threading.Lock()
         self._under_way: Future[None] | None = None
         self._task: asyncio.Task[float] | None = None
-        self._on_lost: Callable[[], None] | None = None
+        self._watchers: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -125,6 +125,11 @@ class Renewal:
         """Go on after `stop` from a write of the holder's own that keeps the lease and began then."""
         with self._lock:
             self._head, self._version, self._began = head, version, began
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Go on after `stop` as before it: what the holder wanted to write may or may not stand there."""
+        with self._lock:
             self._stopped = False
         self._go_on()
 
@@ -134,13 +139,17 @@ class Renewal:
         with contextlib.suppress(RuntimeError):  # The thread has ended: the lease ages out.
             self._loop.call_soon_threadsafe(self._schedule, max(0.0, delay))
 
-    def watch(self, on_lost: Callable[[], None] | None) -> None:
-        """Call `on_lost` from the renewal thread when the lease is gone."""
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Call `on_lost` from the renewal thread when the lease is gone, until `unwatch`."""
         with self._lock:
-            self._on_lost = on_lost
+            self._watchers.append(on_lost)
             lost = self._lost
-        if lost and on_lost is not None:
+        if lost:
             on_lost()
+
+    def unwatch(self, on_lost: Callable[[], None]) -> None:
+        with self._lock:
+            self._watchers.remove(on_lost)
 
     async def stop(self) -> Version:
         """End renewing and return the version that the head has as far as this holder knows."""
@@ -157,6 +166,8 @@ class Renewal:
     def _schedule(self, delay: float) -> None:
         assert self._loop is not None
         if not self._stopped and not self._lost:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_later(delay, self._begin)
 
     def _begin(self) -> None:
@@ -227,6 +238,6 @@ class Renewal:
     def _lose(self) -> None:
         with self._lock:
             self._lost = True
-            on_lost = self._on_lost
-        if on_lost is not None:
+            watchers = [*self._watchers]
+        for on_lost in watchers:
             on_lost()

@@ -10,12 +10,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StateUnavailable
+from ..errors import StateUnavailable, TurnConflict
 from ..updates import InboundUpdate
-from .held import REMEMBERED
+from .held import REMEMBERED, entered
 from .holds import backoff
 from .mail import Letter
 from .remembered import RememberedTurn
@@ -25,9 +25,12 @@ from .transient import TransientConversations, TransientTurn
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
+    from .mailboxes import HeldUpdate
+
 logger = logging.getLogger("agent_framework.hosting.state")
 
 BUSY = 0.2
+MOST_DONE = 100_000
 
 
 @dataclass(order=True, slots=True)
@@ -40,7 +43,7 @@ class Kept:
     trace: Mapping[str, str] = field(compare=False)
     attempts: int = field(default=0, compare=False)
     not_before: float = field(default=0.0, compare=False)
-    results: list[bytes] = field(default_factory=list[bytes], compare=False)
+    results: dict[int, bytes] = field(default_factory=dict[int, bytes], compare=False)
 
 
 class TransientMailboxes:
@@ -76,21 +79,24 @@ class TransientMailboxes:
     def _forget(self) -> None:
         while self._done:
             uid, when = next(iter(self._done.items()))
-            if when > self.wall() - REMEMBERED:
+            if when > self.wall() - REMEMBERED and len(self._done) <= MOST_DONE:
                 return
             del self._done[uid]
 
-    async def take(self, key: str) -> TransientHeld | float | None:
-        box = self._boxes.get(key)
-        if not box:
+    async def take(self, key: str) -> HeldUpdate | float | None:
+        if key not in self._boxes:
             return None
-        kept = next((kept for kept in box if kept.results), box[0])
-        if (wait := kept.not_before - self.wall()) > 0:
-            return wait
         try:
             leave = await self.conversations.queues.enter(key, 0)
         except TimeoutError:
             return BUSY
+        # Now nobody else concludes what is taken here.
+        box = self._boxes.get(key)
+        kept = next((kept for kept in box if kept.results), box[0]) if box else None
+        wait = 0.0 if kept is None else kept.not_before - self.wall()
+        if kept is None or wait > 0:
+            leave()
+            return None if kept is None else wait
         kept.attempts += 1
         return TransientHeld(self, kept, leave)
 
@@ -116,7 +122,9 @@ class TransientHeld:
     """A `HeldUpdate` in memory."""
 
     def __init__(self, box: TransientMailboxes, kept: Kept, leave: Callable[[], None]) -> None:
-        self.update = kept.update
+        update = kept.update
+        expired = update.expires is not None and update.expires <= box.wall()
+        self.update = replace(update, reply_token=None) if expired else update
         self.attempt = kept.attempts
         self.trace = kept.trace
         self.active = True
@@ -129,26 +137,41 @@ class TransientHeld:
     def guard(self) -> AbstractAsyncContextManager[Any]:
         return nullcontext()
 
-    async def turn(self) -> TransientTurn | RememberedTurn:
-        await self._one_turn.acquire()
+    async def turn(self, *, to_reset: bool = False) -> TransientTurn | RememberedTurn:
+        await entered(self._one_turn, self._box.limits.turn_timeout.total_seconds())
         leave = self._one_turn.release
         try:
+            self.check()
             number, self._begun = self._begun, self._begun + 1
             conversations, key = self._box.conversations, self.update.isolation_key
             record = conversations.record(key)
-            if number < len(self._kept.results):
-                result = self._kept.results[number]
+            if (result := self._kept.results.get(number)) is not None:
                 return RememberedTurn("memory", key, record.session, result, snapshot=record.snapshot, leave=leave)
-            admit_size(record.size, self._box.limits.session_bytes)
+            if not to_reset:
+                admit_size(record.size, self._box.limits.session_bytes)
             turn = TransientUpdateTurn(conversations, key, record, None, leave)
-            turn.results = self._kept.results
-            turn.checkpoint = await conversations.load(record)
+            turn.held, turn.number = self, number
+            if not to_reset:
+                turn.checkpoint = await conversations.load(record)
             return turn
         except BaseException:
             leave()
             raise
 
-    async def done(self) -> None:
+    def check(self) -> None:
+        """Make sure that the update may still have turns.
+
+        Raises:
+            TurnConflict: It is concluded.
+        """
+        if not self.active:
+            raise TurnConflict("The update of this turn is concluded: have on_update return after its last turn.")
+
+    def remember(self, number: int, result: bytes) -> None:
+        """Keep what came of a turn."""
+        self._kept.results[number] = result
+
+    async def done(self) -> HeldUpdate | None:
         self.active = False
         self._box.conclude(self._kept)
         self._leave()
@@ -172,10 +195,15 @@ class TransientUpdateTurn(TransientTurn):
     """A turn of an update; its result is kept until the update is done."""
 
     remembers = True
-    results: list[bytes]
+    held: TransientHeld
+    number: int
+
+    def check(self) -> None:
+        self.held.check()
 
     async def commit(
         self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
     ) -> None:
+        self.check()
         await super().commit(snapshot=snapshot, checkpoint=checkpoint)
-        self.results.append(b"null" if result is None else result)
+        self.held.remember(self.number, b"null" if result is None else result)
