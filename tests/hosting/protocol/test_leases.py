@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -153,6 +154,22 @@ async def test_a_holder_that_was_away_too_long_stops_itself(
         assert await say(context, KEY, "awake") == "2: awake"
         assert clock.time == now  # the lease was given back each time
     assert await read_diary(store, KEY) == ["awake", "awake"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["once", "stream"])
+async def test_a_holder_that_was_away_too_long_before_its_run_does_not_begin_it(
+    store: FaultStore, clock: ManualClock, stream: bool
+) -> None:
+    agent = Diary()
+    async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
+        store.plan(calling(after=lambda: clock.advance(LEASE)), kind="put")
+        with pytest.raises(TurnConflict):
+            if stream:
+                await (await context.run_stream(request(KEY, "late"))).get_final_response()
+            else:
+                await say(context, KEY, "late")
+        gc.collect()  # What was made and never begun is told of by now.
+    assert agent.heard == []
 
 
 async def test_a_holder_that_was_taken_over_saves_and_sends_nothing(
