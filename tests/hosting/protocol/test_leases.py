@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.head import decode_head, encode_head
@@ -45,6 +46,11 @@ async def make(store: FaultStore, clock: ManualClock) -> AsyncIterator[Make]:
     yield make
     for conversations in made:
         await conversations.close()
+
+
+async def streamed(context: ChannelContext, key: str, word: str) -> str:
+    stream = await context.run_stream(request(key, word))
+    return (await stream.get_final_response()).text
 
 
 async def head_of(store: FaultStore, name: str) -> Any:
@@ -163,11 +169,9 @@ async def test_a_holder_that_was_away_too_long_before_its_run_does_not_begin_it(
     agent = Diary()
     async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
         store.plan(calling(after=lambda: clock.advance(LEASE)), kind="put")
+        run = streamed if stream else say
         with pytest.raises(TurnConflict):
-            if stream:
-                await (await context.run_stream(request(KEY, "late"))).get_final_response()
-            else:
-                await say(context, KEY, "late")
+            await run(context, KEY, "late")
         gc.collect()  # What was made and never begun is told of by now.
     assert agent.heard == []
 

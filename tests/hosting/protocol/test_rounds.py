@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -21,7 +22,8 @@ from tests.support.places import StatePlace
 
 SPAWNING = spawning("tests.hosting.protocol.rounds", "obstore")
 PROCESSES = 5
-ROUNDS = 100
+# The older Pythons only repeat what the newest has shown.
+ROUNDS = 100 if sys.version_info >= (3, 13) else 30
 KEYS = ("chat:1", "chat:2", "chat:3")
 CALM = 0.25
 LEASE = LIMITS.lease.total_seconds()
