@@ -84,13 +84,20 @@ def spawning(*modules: str) -> ForkServerContext:
     return context
 
 
+def begin(environment: Mapping[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    # It is a fork of a process that began with the first test, whose environment was another one.
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*arguments)
+
+
 class Worker:
     """A process that runs `work(connection, *arguments)`; both sides talk over the connection."""
 
     def __init__(self, context: ForkServerContext, work: Callable[..., None], *arguments: Any) -> None:
         self.connection: Connection
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=in_environment, args=(dict(os.environ), work, other, *arguments))
+        self.process = context.Process(target=begin, args=(dict(os.environ), work, other, *arguments))
         self.process.start()
         other.close()
 
@@ -159,12 +166,6 @@ class Worker:
     def _signal(self, number: int) -> None:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
-
-
-def in_environment(environment: Mapping[str, str], work: Callable[..., None], *arguments: Any) -> None:
-    """Work in the environment of the test: that of the server that forks is as old as the first test's."""
-    os.environ.update(environment)
-    work(*arguments)
 
 
 async def eventually(condition: Callable[[], bool], complaint: str, *, patience: float = PATIENCE) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.store import StateStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class StatePlace:
     def below(self, name: str) -> str:
         """A place of its own beside others below this one."""
         return f"{self.state_dir}/{name}"
+
+    def thinned(self, cases: Sequence[T], step: int) -> Sequence[T]:
+        """All cases in a directory; every `step`th on an object store, whose operations are round trips."""
+        return cases if self.kind == "directory" else cases[::step]
 
     def store(self) -> StateStore:
         """The store at just this place. One in another process is `open_store(state_dir)`."""

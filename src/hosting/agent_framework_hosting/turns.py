@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -276,6 +276,8 @@ class ActiveTurn:
                         return await work
         finally:
             _current.reset(token)
+            if isinstance(work, Coroutine):
+                work.close()  # Where the lease was lost before, it was never begun.
 
     async def save(self, result: Any) -> None:
         """Commit what the run left behind; without a conversation there is nothing to do."""

@@ -14,3 +14,9 @@ __all__ = ["padding", "store"]
 def place(request: pytest.FixtureRequest) -> StatePlace:
     """Where several processes share their state."""
     return make_place(request.param, request)
+
+
+@pytest.fixture(params=["memory", *PLACES])
+def anywhere(request: pytest.FixtureRequest) -> str | None:
+    """The `state_dir` of a host."""
+    return None if request.param == "memory" else make_place(request.param, request).state_dir

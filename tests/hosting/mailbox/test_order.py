@@ -106,7 +106,7 @@ async def test_two_hosts_share_the_work_and_double_none(tmp_path: Path) -> None:
     )
 
 
-async def test_the_same_update_before_during_and_after_its_processing(state_dir: Path | None) -> None:
+async def test_the_same_update_before_during_and_after_its_processing(anywhere: str | None) -> None:
     stopped, replying = Stopped(), asyncio.Event()
 
     async def slowly(channel: PostChannel, update: InboundUpdate) -> None:
@@ -115,7 +115,7 @@ async def test_the_same_update_before_during_and_after_its_processing(state_dir:
         await channel.send(hosted.result.text)
 
     agent = Diary(stopped)
-    async with serving(slowly, target=agent, state_dir=state_dir) as channel:
+    async with serving(slowly, target=agent, state_dir=anywhere) as channel:
         accept = channel.context.accept
         assert await accept(post("a")) and await accept(post("b"))
         assert await accept(post("b"))  # It waits.

@@ -8,7 +8,7 @@ import pytest
 
 from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.memory import MemoryStore
-from tests.support.places import OBJECT_PLACES, make_place
+from tests.support.places import OBJECT_PLACES, PLACES, StatePlace, make_place
 from tests.support.stores import FaultStore
 
 
@@ -19,6 +19,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultStore:
     if request.param == "directory":
         return FaultStore(DirectoryStore(tmp_path / "state"))
     return FaultStore(make_place(request.param, request).store())
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> StatePlace:
+    """Where several processes share a state."""
+    return make_place(request.param, request)
 
 
 @pytest.fixture(params=[0, 140_000], ids=["inline", "large"])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_framework_hosting import AgentFrameworkHost, ChannelContext
 from agent_framework_hosting.keys import conversation_path
-from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.head import decode_head
+from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.store import UNCHANGED, StateStore
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.diary import LONG, SHORT, Diary, hosted, read_diary, say
@@ -29,6 +28,7 @@ from tests.support.faults import (
     freeze_before,
     spawning,
 )
+from tests.support.places import StatePlace
 from tests.support.stores import Fault, FaultStore, calling
 
 SPAWNING = spawning("tests.hosting.protocol.worker")
@@ -37,13 +37,13 @@ COMMIT = {"kind": "put", "name": "head", "nth": 2}
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path)
+def path(place: StatePlace) -> str:
+    return place.state_dir
 
 
 @pytest.fixture
-def store(path: str) -> StateStore:
-    return DirectoryStore(path)
+def store(place: StatePlace) -> StateStore:
+    return place.store()
 
 
 def serving(store: StateStore, target: Any) -> AbstractAsyncContextManager[ChannelContext]:
@@ -92,7 +92,7 @@ async def frozen(
         at_the_end = nth == mode.operations
         updates = mode.answer([*mode.before])[:-1]
         assert worker.said() == (updates if at_the_end else [])
-        store = DirectoryStore(path)
+        store = open_store(path)
         leased = await is_leased(store, key)
         frozen = Frozen(worker, mode, key, leased=leased, saved=at_the_end and fault is freeze_after)
         assert await mode.read(store, key) == frozen.words
@@ -105,7 +105,7 @@ def cases(mode: Mode) -> list[tuple[Fault, int]]:
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_never_been(path: str, mode: Mode) -> None:
-    store = DirectoryStore(path)
+    store = open_store(path)
     ends: set[str] = set()
 
     async def check(fault: Fault, nth: int) -> None:
@@ -138,7 +138,7 @@ async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_nev
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_that_is_frozen_anywhere_and_resumed_in_time_goes_on(path: str, mode: Mode) -> None:
     """Whoever waits for it by then comes after it."""
-    store = FaultStore(DirectoryStore(path))
+    store = FaultStore(open_store(path))
 
     async def check(fault: Fault, nth: int) -> None:
         async with frozen(context, path, mode, fault, nth, limits=LONG) as turn, asyncio.TaskGroup() as others:

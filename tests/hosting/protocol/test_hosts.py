@@ -13,20 +13,30 @@ import pytest
 from agent_framework_hosting import AgentFrameworkHost, HostLimits
 from agent_framework_hosting.errors import HostingError, StateUnavailable, TurnConflict
 from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.locations import open_store
+from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.diary import Diary, hosted, read_diary, say
 from tests.hosting.protocol.worker import post_turns
 from tests.support.faults import Worker, spawning
+from tests.support.places import StatePlace
 from tests.support.stores import FaultStore, away
 
 SPAWNING = spawning("tests.hosting.protocol.worker")
 KEY = "chat:1"
 
 
-async def test_processes_share_a_conversation(tmp_path: Path) -> None:
+def sessions(place: StatePlace) -> StateStore:
+    """Where a host keeps its conversations there."""
+    return open_store(place.below("sessions"))
+
+
+async def test_processes_share_a_conversation(place: StatePlace) -> None:
     names, count = "abcd", 10
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(SPAWNING, post_turns, str(tmp_path), KEY, name, count)) for name in names]
+        workers = [
+            stack.enter_context(Worker(SPAWNING, post_turns, place.state_dir, KEY, name, count)) for name in names
+        ]
         for worker in workers:
             assert await worker.heard() == "ready"
         for worker in workers:
@@ -34,7 +44,7 @@ async def test_processes_share_a_conversation(tmp_path: Path) -> None:
         answers = [answer for worker in workers for answer in await worker.heard()]
         for worker in workers:
             assert await worker.end() == 0
-    diary = await read_diary(DirectoryStore(tmp_path / "sessions" / "v1"), KEY)
+    diary = await read_diary(sessions(place), KEY)
     assert sorted(diary) == sorted(f"{name}{n}" for name in names for n in range(count))
     for name in names:
         assert [word for word in diary if word[0] == name] == [f"{name}{n}" for n in range(count)]
@@ -55,11 +65,11 @@ async def test_a_hundred_requests_at_once_keep_ten_histories(tmp_path: Path, dur
             assert await read_diary(store, f"k{k}") == [f"w{n}" for n in range(k, 100, 10)] + ["last"]
 
 
-async def test_two_turns_of_one_conversation_one_of_them_retried(tmp_path: Path) -> None:
+async def test_two_turns_of_one_conversation_one_of_them_retried(place: StatePlace) -> None:
     """Two clients on two instances; one loses its answer each time and asks again."""
     async with (
-        started(AgentFrameworkHost(Diary(), channels=[TurnChannel()], state_dir=tmp_path)) as first,
-        started(AgentFrameworkHost(Diary(), channels=[TurnChannel()], state_dir=tmp_path)) as second,
+        started(AgentFrameworkHost(Diary(), channels=[TurnChannel()], state_dir=place.state_dir)) as first,
+        started(AgentFrameworkHost(Diary(), channels=[TurnChannel()], state_dir=place.state_dir)) as second,
     ):
         replies = await asyncio.gather(
             post_turn(first, KEY, "retried", turn="k1"),
@@ -72,7 +82,7 @@ async def test_two_turns_of_one_conversation_one_of_them_retried(tmp_path: Path)
             if reply.status == 409:
                 assert reply.json["error"]["code"] == "turn_repeated"
                 assert reply.headers["x-should-retry"] == "false"
-    assert sorted(await read_diary(DirectoryStore(tmp_path / "sessions" / "v1"), KEY)) == ["other", "retried"]
+    assert sorted(await read_diary(sessions(place), KEY)) == ["other", "retried"]
 
 
 async def test_a_store_that_is_away_under_load_loses_nothing_acknowledged(store: FaultStore) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_framework_hosting import ChannelContext
-from agent_framework_hosting.state.directory import DirectoryStore
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.protocol.diary import LARGE, SHORT, Diary, hosted, read_diary, say
 from tests.hosting.protocol.modes import MODES, Mode
 from tests.hosting.protocol.worker import take_turn
 from tests.support.faults import ManualClock, Worker, spawning
+from tests.support.places import StatePlace
 from tests.support.stores import Fault, FaultStore, kill_after, kill_before
 
 SPAWNING = spawning("tests.hosting.protocol.worker")
@@ -37,9 +36,8 @@ def elsewhere(store: StateStore, target: Any) -> AbstractAsyncContextManager[Cha
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-async def test_a_turn_that_is_killed_is_whole_or_has_never_been(tmp_path: Path, mode: Mode) -> None:
-    path = str(tmp_path)
-    store = FaultStore(DirectoryStore(path))
+async def test_a_turn_that_is_killed_is_whole_or_has_never_been(place: StatePlace, mode: Mode) -> None:
+    path, store = place.state_dir, FaultStore(place.store())
     cases = [(fault, nth) for nth in range(1, mode.operations + 2) for fault in (kill_before, kill_after)]
 
     async def check(fault: Fault, nth: int) -> None:
@@ -65,9 +63,8 @@ async def test_a_turn_that_is_killed_is_whole_or_has_never_been(tmp_path: Path, 
         await asyncio.gather(*[check(*case) for case in cases])
 
 
-async def test_a_killed_turn_is_counted_as_an_attempt_and_its_snapshot_is_left_behind(tmp_path: Path) -> None:
-    path = str(tmp_path)
-    store = FaultStore(DirectoryStore(path))
+async def test_a_killed_turn_is_counted_as_an_attempt_and_its_snapshot_is_left_behind(place: StatePlace) -> None:
+    path, store = place.state_dir, FaultStore(place.store())
     async with hosted(store, Diary(padding=LARGE), SHORT) as context:
         await say(context, "k", "before")
     await killed(path, "k", {"padding": LARGE}, kill_before, 5)
@@ -79,9 +76,8 @@ async def test_a_killed_turn_is_counted_as_an_attempt_and_its_snapshot_is_left_b
     assert await read_diary(store, "k") == ["before", "next"]
 
 
-async def test_a_process_that_dies_in_the_middle_of_its_run_leaves_no_trace(tmp_path: Path) -> None:
-    path = str(tmp_path)
-    store = DirectoryStore(path)
+async def test_a_process_that_dies_in_the_middle_of_its_run_leaves_no_trace(place: StatePlace) -> None:
+    path, store = place.state_dir, place.store()
     async with hosted(store, Diary(), SHORT) as context:
         await say(context, "k", "before")
     with Worker(SPAWNING, take_turn, path, "k", "hold", {"turn": "t1"}) as worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.head import decode_head, encode_head
@@ -44,6 +46,11 @@ async def make(store: FaultStore, clock: ManualClock) -> AsyncIterator[Make]:
     yield make
     for conversations in made:
         await conversations.close()
+
+
+async def streamed(context: ChannelContext, key: str, word: str) -> str:
+    stream = await context.run_stream(request(key, word))
+    return (await stream.get_final_response()).text
 
 
 async def head_of(store: FaultStore, name: str) -> Any:
@@ -153,6 +160,20 @@ async def test_a_holder_that_was_away_too_long_stops_itself(
         assert await say(context, KEY, "awake") == "2: awake"
         assert clock.time == now  # the lease was given back each time
     assert await read_diary(store, KEY) == ["awake", "awake"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["once", "stream"])
+async def test_a_holder_that_was_away_too_long_before_its_run_does_not_begin_it(
+    store: FaultStore, clock: ManualClock, stream: bool
+) -> None:
+    agent = Diary()
+    async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
+        store.plan(calling(after=lambda: clock.advance(LEASE)), kind="put")
+        run = streamed if stream else say
+        with pytest.raises(TurnConflict):
+            await run(context, KEY, "late")
+        gc.collect()  # What was made and never begun is told of by now.
+    assert agent.heard == []
 
 
 async def test_a_holder_that_was_taken_over_saves_and_sends_nothing(

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from agent_framework_hosting.errors import StateUnavailable, TurnConflict, TurnRepeated
+from agent_framework_hosting.problems import problem_of
 from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock, then
@@ -77,6 +78,8 @@ async def test_the_answer_of_a_commit_is_unknown_to_the_end(store: FaultStore) -
         with pytest.raises(StateUnavailable) as failure:
             await say(context, KEY, "two")
         assert failure.value.started
+        response = problem_of(failure.value, channel="test").response()
+        assert (response.status_code, response.headers["x-should-retry"]) == (503, "false")
     assert await read_diary(store, KEY) == ["one"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting.errors import HostingError
-from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.locations import open_store
 from tests.hosting.protocol.channel import TurnChannel, post_turn, started
 from tests.hosting.protocol.diary import SHORT, Diary, hosted, request
 from tests.hosting.protocol.modes import target_of, text_of
@@ -32,7 +32,7 @@ def take_turn(connection: Connection, path: str, key: str, word: str, how: dict[
 async def turn(
     connection: Connection, path: str, key: str, word: str, how: dict[str, Any], plans: tuple[Planned, ...]
 ) -> None:
-    store = FaultStore(DirectoryStore(path))
+    store = FaultStore(open_store(path))
     for fault, where in plans:
         store.plan(fault, **where)
     async with hosted(store, target_of(how, holding(connection)), how.get("limits", SHORT)) as context:

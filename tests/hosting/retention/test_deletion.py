@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from agent_framework_hosting.errors import StateDamaged, StateUnavailable, TurnC
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.belonging import Candidate, Finder, Found
 from agent_framework_hosting.state.deletion import Deleted, Deleter
-from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.disk import Disk
 from agent_framework_hosting.state.documents import all_names
 from agent_framework_hosting.state.head import Checkpoint
+from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.people import person
 from agent_framework_hosting.state.store import StateStore
@@ -41,6 +39,7 @@ from tests.hosting.retention.written import (
     put_head,
 )
 from tests.support.faults import Worker, spawning
+from tests.support.places import StatePlace
 from tests.support.stores import Fault, FaultStore, away, calling, kill_after, kill_before, lost_answer
 
 NewStore = Callable[[], FaultStore]
@@ -115,7 +114,8 @@ async def test_a_conversation_goes_with_all_that_belongs_to_it_and_nothing_else(
 
 
 @pytest.mark.parametrize("key", ODD, ids=lambda key: ascii(key[:20]))
-async def test_any_text_is_a_key(store: FaultStore, key: str) -> None:
+async def test_any_text_is_a_key(new_store: NewStore, key: str) -> None:
+    store = new_store()
     everything: set[str] = set()
     for odd in ODD:
         everything |= await write(store, odd)
@@ -286,12 +286,12 @@ async def test_a_deletion_that_is_stopped_anywhere_is_done_by_the_next(new_store
 
 
 @pytest.mark.parametrize("fault", [kill_before, kill_after])
-async def test_a_process_that_is_killed_is_done_by_the_next(tmp_path: Path, fault: Fault) -> None:
+async def test_a_process_that_is_killed_is_done_by_the_next(place: StatePlace, fault: Fault) -> None:
     slots = asyncio.Semaphore(2)
 
     async def check(nth: int) -> None:
-        path = str(tmp_path / str(nth))
-        store = DirectoryStore(path, disk=Disk(fsync=lambda fd: None))
+        path = place.below(str(nth))
+        store = open_store(path)
         await write(store, KEY, lease=LEASE)
         async with slots:
             with Worker(SPAWNING, delete_once, path, KEY, (fault, {"nth": nth})) as worker:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_framework_hosting.errors import StateUnavailable
 from agent_framework_hosting.keys import conversation_path
-from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.disk import Disk
 from agent_framework_hosting.state.documents import all_names
+from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.retention.faulty import FAULTS, STOPS, Stopped
 from tests.hosting.retention.worker import prune_once
 from tests.hosting.retention.written import GONE, KEPT, OLD, get_head, head_of, prune, put_head, write_everything
 from tests.support.faults import Worker, spawning
+from tests.support.places import StatePlace
 from tests.support.stores import Apply, Fault, FaultStore, Operation, away, kill_after, kill_before
 
 NewStore = Callable[[], FaultStore]
@@ -70,13 +69,14 @@ async def test_a_prune_that_is_stopped_anywhere_is_done_by_the_next(new_store: N
 
 
 @pytest.mark.parametrize("fault", [kill_before, kill_after])
-async def test_a_process_that_is_killed_is_done_by_the_next(tmp_path: Path, fault: Fault) -> None:
+async def test_a_process_that_is_killed_is_done_by_the_next(place: StatePlace, fault: Fault) -> None:
+    """At every second operation; on object stores, where each costs a round trip, at every eighth."""
     count = await operations_of_a_prune()
     slots = asyncio.Semaphore(2)
 
     async def check(nth: int) -> None:
-        path = str(tmp_path / str(nth))
-        store = DirectoryStore(path, disk=Disk(fsync=lambda fd: None))
+        path = place.below(str(nth))
+        store = open_store(path)
         written = await write_everything(store)
         async with slots:
             with Worker(SPAWNING, prune_once, path, (fault, {"nth": nth})) as worker:
@@ -84,7 +84,7 @@ async def test_a_process_that_is_killed_is_done_by_the_next(tmp_path: Path, faul
         await check_done(store)
         assert await written.names() == written.stays, nth
 
-    await asyncio.gather(*[check(nth) for nth in range(1, count + 1, 2)])
+    await asyncio.gather(*map(check, place.thinned(range(1, count + 1, 2), 4)))
 
 
 async def test_a_store_that_stays_away_ends_a_prune_and_harms_nothing(store: FaultStore) -> None:
@@ -98,7 +98,8 @@ async def test_a_store_that_stays_away_ends_a_prune_and_harms_nothing(store: Fau
     assert await written.names() == written.stays
 
 
-async def test_a_thousand_conversations_go_in_batches_and_few_at_once(store: FaultStore) -> None:
+async def test_a_thousand_conversations_go_in_batches_and_few_at_once(new_store: NewStore) -> None:
+    store = new_store()
     at_once = most = 0
 
     async def counted(operation: Operation, apply: Apply) -> Any:
@@ -110,11 +111,6 @@ async def test_a_thousand_conversations_go_in_batches_and_few_at_once(store: Fau
             return await apply()
         finally:
             at_once -= 1
-
-    inner = store.inner
-    store.inner = (
-        DirectoryStore(inner.path, disk=Disk(fsync=lambda fd: None)) if isinstance(inner, DirectoryStore) else inner
-    )
 
     async def write(number: int) -> None:
         key = f"key {number}"

@@ -10,8 +10,7 @@ from agent_framework_hosting.errors import HostingError
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.belonging import Finder
 from agent_framework_hosting.state.deletion import Deleter
-from agent_framework_hosting.state.directory import DirectoryStore
-from agent_framework_hosting.state.disk import Disk
+from agent_framework_hosting.state.locations import open_store
 from tests.hosting.retention.written import NOW, no_sleep, prune
 from tests.support.stores import Fault, FaultStore
 
@@ -19,14 +18,14 @@ Planned = tuple[Fault, dict[str, Any]]
 
 
 def faulty(path: str, plans: tuple[Planned, ...]) -> FaultStore:
-    store = FaultStore(DirectoryStore(path, disk=Disk(fsync=lambda fd: None)))
+    store = FaultStore(open_store(path))
     for fault, where in plans:
         store.plan(fault, **where)
     return store
 
 
 def prune_once(connection: Connection, path: str, *plans: Planned) -> None:
-    """Prune a directory, one operation at a time, with planned faults."""
+    """Prune a store, one operation at a time, with planned faults."""
     pruned = asyncio.run(prune(faulty(path, plans), operations=1))
     connection.send((pruned.conversations, pruned.documents))
 
