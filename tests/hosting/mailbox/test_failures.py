@@ -12,7 +12,7 @@ import pytest
 
 from agent_framework_hosting import AgentFrameworkHost, InboundUpdate
 from agent_framework_hosting.drains import Drains
-from agent_framework_hosting.errors import ConfigurationError
+from agent_framework_hosting.errors import ConfigurationError, HostingError, InvalidRequest, SessionTooLarge
 from agent_framework_hosting.state.mail import Letter
 from agent_framework_hosting.state.store import read
 from agent_framework_hosting.state.transient import TransientConversations
@@ -68,6 +68,35 @@ async def test_a_failing_update_is_tried_again_later_and_later_and_then_set_asid
     assert (update.id, update.attempts, update.channel, update.order) == ("a", 5, "post", "a")
     assert update.payload == post("a").payload
     assert update.error.startswith("ValueError: POST https://api.example.org/…")
+    await check_at_rest(store, ["b"])
+
+
+async def test_a_channel_is_told_which_attempt_it_is(store: FaultStore) -> None:
+    attempts: list[int] = []
+
+    async def act(channel: PostChannel, update: InboundUpdate) -> None:
+        attempts.append(update.attempt)
+        await (reply if update.attempt == 3 else fail)(channel, update)
+
+    async with desk(store, act, times=Times()) as one:
+        await one.accept(post("a"))
+        await one.finish()
+        assert one.sent == ["1: a"]
+    assert attempts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("message", "There is none."), SessionTooLarge("It is too large.")])
+async def test_what_would_be_the_same_again_is_set_aside_at_once(store: FaultStore, error: HostingError) -> None:
+    async def act(channel: PostChannel, update: InboundUpdate) -> None:
+        if word_of(update) == "a":
+            raise error
+        await reply(channel, update)
+
+    async with desk(store, act, times=Times()) as one:
+        await one.accept(post("a"), post("b"))
+        assert await one.drain() is None
+        assert one.sent == ["1: b"]
+    assert [(update.id, update.attempts) for update in await dead(store)] == [("a", 1)]
     await check_at_rest(store, ["b"])
 
 

@@ -386,7 +386,7 @@ async def test_a_conversation_that_cannot_go_on_can_be_reset_by_an_update(store:
     await check_at_rest(store, ["c"])
 
 
-async def test_a_conversation_that_cannot_go_on_keeps_its_updates_until_they_are_given_up(store: FaultStore) -> None:
+async def test_a_conversation_that_has_grown_too_large_has_its_updates_set_aside_at_once(store: FaultStore) -> None:
     times = Times()
     async with desk(store, target=Diary(padding=LARGE), times=times) as one:
         await one.accept(post("a"))
@@ -397,8 +397,8 @@ async def test_a_conversation_that_cannot_go_on_keeps_its_updates_until_they_are
         await one.finish()
         assert one.sent == []
     assert [(update.id, update.attempts, update.error[:15]) for update in await dead(store)] == [
-        ("b", 2, "SessionTooLarge"),
-        ("c", 2, "SessionTooLarge"),
+        ("b", 1, "SessionTooLarge"),
+        ("c", 1, "SessionTooLarge"),
     ]
     await check_at_rest(store, ["a"])
 
