@@ -91,7 +91,7 @@ MODULES = {
     "lifespan": ["Lifespan", "LifespanFailed"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
     "sse": ["SILENCE", "EventStream", "encode_event"],
-    "storage": ["StateCheckpointStorage", "StateSessionStore"],
+    "storage": ["StateCheckpointStorage", "StateSessionStore", "open_store"],
     "surrogates": ["utf8"],
 }
 ALIASES = ["Auth", "ChannelResponseHook", "ChannelRunHook", "ChannelStreamUpdateHook", "StateStore", "Target"]
