@@ -29,6 +29,10 @@ class StateUnavailable(HostingError):
     """The state store did not answer in time; nothing that was acknowledged is lost. HTTP 503."""
 
 
+class MailboxFull(StateUnavailable):
+    """A conversation has as many unfinished updates as `HostLimits.mailbox_updates` allows. HTTP 503."""
+
+
 class StateDamaged(HostingError):
     """A stored document cannot be read. It is kept as it is; `name` says which one."""
 

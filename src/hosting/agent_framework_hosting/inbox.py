@@ -31,8 +31,10 @@ class LocalInbox:
         *,
         at_once: int = AT_ONCE,
         call_later: Callable[..., asyncio.TimerHandle] | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._drain = drain
+        self._jitter = jitter
         self._call_later = call_later
         self._at_once = at_once
         self._ready: OrderedDict[str, None] = OrderedDict()
@@ -41,6 +43,7 @@ class LocalInbox:
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._open = False
         self._context = Context()
+        self._failures: dict[str, int] = {}
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         if delay > 0:
@@ -98,12 +101,17 @@ class LocalInbox:
             self._running[key] = work
 
     async def _work(self, key: str) -> None:
-        delay: float | None = RETRY
+        delay: float | None = None
         try:
             delay = await self._drain(key)
+            self._failures.pop(key, None)
+        except asyncio.CancelledError:
+            raise
         except HostingError as error:
-            logger.warning("A mailbox could not be worked off: %s", error)
+            delay = self._retry_delay(key)
+            logger.warning("A mailbox could not be worked off; again in %.0f s: %s", delay, error)
         except Exception:
+            delay = self._retry_delay(key)
             logger.exception("A mailbox could not be worked off.")
         finally:
             del self._running[key]
@@ -113,6 +121,11 @@ class LocalInbox:
             elif delay is not None and self._open:
                 self._wake_later(key, delay)
             self._fill()
+
+    def _retry_delay(self, key: str) -> float:
+        """Give the seconds until another try: 5 at first, a minute at last, and not all at the same time."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return min(INTERVAL, RETRY * 2 ** (failures - 1)) * (0.8 + 0.4 * self._jitter())
 
 
 class Sweeper:

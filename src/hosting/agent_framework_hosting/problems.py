@@ -16,6 +16,7 @@ from .body import BodyTooLarge, InvalidBody, UnsupportedBody
 from .errors import (
     HostingError,
     InvalidRequest,
+    MailboxFull,
     SessionTooLarge,
     StateDamaged,
     StateUnavailable,
@@ -42,6 +43,7 @@ KINDS: Mapping[type[HostingError], tuple[int, str]] = {
     InvalidRequest: (422, "invalid_request"),
     AuthenticationFailed: (503, "authentication_unavailable"),
     StateUnavailable: (503, "state_unavailable"),
+    MailboxFull: (503, "mailbox_full"),
     StateDamaged: (500, "state_damaged"),
     HostingError: (500, "host_error"),
 }

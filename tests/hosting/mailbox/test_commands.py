@@ -65,7 +65,7 @@ def place_waiting(store: StateStore, number: int, key: str = KEY) -> Letter:
     return letter
 
 
-def place_dead(store: StateStore, number: int, error: str = "ValueError: no") -> Letter:
+def place_dead(store: StateStore, number: int, error: str = "ValueError: no", *, saved: bool = False) -> Letter:
     letter = Letter.of(update(number))
     waiting = Waiting(
         format=FORMAT,
@@ -77,7 +77,7 @@ def place_dead(store: StateStore, number: int, error: str = "ValueError: no") ->
         accepted=1_000_000.0,
         reply_token=TOKEN,
     )
-    asyncio.run(store.put(letter.dead, set_aside(waiting, attempts=5, error=error, now=1_000_100.0)))
+    asyncio.run(store.put(letter.dead, set_aside(waiting, attempts=5, error=error, now=1_000_100.0, saved=saved)))
     return letter
 
 
@@ -122,6 +122,7 @@ def test_list_tells_where_updates_stand(store: StateStore, call: Call) -> None:
         "expires": None,
         "bytes": len(update(7).payload),
         "set_aside": 1_000_100.0,
+        "turn_saved": False,
         "error": "ValueError: no",
     }
 
@@ -169,6 +170,24 @@ async def test_a_retry_that_breaks_off_and_is_repeated_enters_one_update() -> No
     uid = await letters.retry(await letters.find(seen.letter.uid))
     assert [Letter.named(name).uid for name in await store.list("in/")] == [uid]
     assert await store.list("dead/") == []
+
+
+def test_an_update_whose_turn_is_saved_is_not_run_again_unawares(store: StateStore, call: Call) -> None:
+    saved, other = place_dead(store, 1, saved=True), place_dead(store, 2)
+    assert json.loads(call("show", saved.uid)[1])["turn_saved"] is True
+    code, out, err = call("retry", "--all-dead")
+    assert (code, "--run-again" in err, "1 update in all" in out) == (1, True, True)
+    assert asyncio.run(store.list("dead/")) == [saved.dead]
+    assert call("retry", saved.uid, "--run-again")[0] == 0
+    assert len(asyncio.run(store.list("in/"))) == 2
+    assert other.uid not in str(asyncio.run(store.list("dead/")))
+
+
+def test_what_is_no_update_is_not_shown(store: StateStore, call: Call) -> None:
+    letter = place_waiting(store, 1)
+    for name in (f"in/{letter.path}/nodot", f"in/{letter.path}/0.short", "in/straggler"):
+        asyncio.run(store.put(name, b"x"))
+    assert len(call("list")[1].splitlines()) == 2
 
 
 def test_all_that_were_set_aside_at_once(store: StateStore, call: Call) -> None:

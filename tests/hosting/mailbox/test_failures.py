@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_framework import AgentResponse, Message
 
 from agent_framework_hosting import AgentFrameworkHost, InboundUpdate
 from agent_framework_hosting.drains import Drains
-from agent_framework_hosting.errors import ConfigurationError, HostingError, InvalidRequest, SessionTooLarge
+from agent_framework_hosting.errors import (
+    ConfigurationError,
+    HostingError,
+    InvalidRequest,
+    SessionTooLarge,
+    TurnConflict,
+)
+from agent_framework_hosting.running.results import encode_result
+from agent_framework_hosting.state.belonging import Finder
+from agent_framework_hosting.state.deletion import Deleter
+from agent_framework_hosting.state.held import StoredHeld
 from agent_framework_hosting.state.mail import Letter
+from agent_framework_hosting.state.mailbox_keys import waiting_keys
 from agent_framework_hosting.state.store import read
 from agent_framework_hosting.state.transient import TransientConversations
 from agent_framework_hosting.state.transient_mailbox import TransientMailboxes
@@ -33,7 +46,7 @@ from tests.hosting.mailbox.desk import (
 from tests.hosting.protocol.channel import started
 from tests.hosting.protocol.diary import LONG, Diary
 from tests.support.channels import ProbeChannel
-from tests.support.stores import FaultStore
+from tests.support.stores import FaultStore, away, calling
 
 TOKEN = "reply-token-5f2c"
 USER = "user:pw"
@@ -338,3 +351,82 @@ async def test_channels_are_started_before_their_updates_come_and_stopped_after(
     async with started(AgentFrameworkHost(Diary(), channels=[client], state_dir=tmp_path)):
         await client.context.accept(post("b", key="other"))
     assert events == ["up", "b", "down"]
+
+
+async def test_what_is_no_update_keeps_nobody_busy(store: FaultStore) -> None:
+    path = Letter.of(post("a")).path
+    async with desk(store, times=Times()) as one:
+        for name in (f"in/{path}/nodot", f"in/{path}/zz.short", "in/straggler"):
+            await store.put(name, b"x")
+        await one.accept(post("a"))
+        assert await one.drain() is None
+        assert one.sent == ["1: a"]
+        store.log.clear()
+        assert await one.drain() is None
+    assert store.names("put") == []
+
+
+async def test_a_document_that_cannot_be_read_keeps_no_other_mailbox_from_being_swept(store: FaultStore) -> None:
+    updates = [post("a", key=f"chat:{number}") for number in range(5)]
+    async with desk(store, times=Times()) as one:
+        await one.accept(*updates)
+        store.plan(away, kind="get", name=Letter.of(updates[2]).waiting, times=None)
+        found = [key async for key in waiting_keys(store)]
+    assert sorted(found) == [f"chat:{number}" for number in (0, 1, 3, 4)]
+
+
+async def test_what_a_deletion_has_removed_is_not_set_aside_by_a_late_holder(store: FaultStore) -> None:
+    update = post("a")
+    letter = Letter.of(update)
+    async with desk(store, times=Times()) as one:
+        await one.accept(update)
+        held = await one.drains.mailboxes.take(KEY)
+        assert isinstance(held, StoredHeld)
+
+        async def delete() -> None:
+            deleter, finder = Deleter([store.inner]), Finder([store.inner])
+            candidate = await finder.find(letter.path, KEY)
+            assert candidate is not None
+            await deleter.delete([candidate], [])
+
+        store.plan(calling(after=delete), kind="put", name="dead/")
+        with suppress(TurnConflict):
+            await held.fail("no", final=True)
+    assert await store.inner.list("dead/") == []
+
+
+async def test_a_saved_turn_whose_reply_always_fails_is_set_aside_as_saved(store: FaultStore) -> None:
+    async def act(channel: PostChannel, update: InboundUpdate) -> None:
+        await channel.run(update)
+        raise OSError("the platform is away")
+
+    agent = Diary()
+    async with desk(store, act, target=agent, times=Times()) as one:
+        await one.accept(post("a"))
+        await one.finish()
+    assert agent.heard == ["a"]
+    assert [(update.attempts, update.saved) for update in await dead(store)] == [(5, True)]
+    await check_at_rest(store, ["a"])
+
+
+async def test_a_process_that_dies_after_the_last_attempt_has_saved_leaves_the_reply_to_the_next(
+    store: FaultStore,
+) -> None:
+    times, agent = Times(), Diary()
+    limits = replace(LONG, update_attempts=1)
+    async with desk(store, target=agent, times=times, limits=limits) as one:
+        await one.accept(post("a"))
+        held = await one.drains.mailboxes.take(KEY)
+        assert isinstance(held, StoredHeld)
+        turn = await held.turn()
+        await turn.commit(snapshot=None, checkpoint=None, result=encode_result(answer("1: a"), ()))
+        times.clock.advance(LONG.lease.total_seconds())  # Nothing more is heard of it.
+        async with desk(store, target=agent, times=times, limits=limits) as other:
+            await other.finish()
+            assert other.sent == ["1: a"]
+    assert agent.heard == []
+    assert await dead(store) == []
+
+
+def answer(text: str) -> AgentResponse:
+    return AgentResponse(messages=[Message("assistant", [text])])

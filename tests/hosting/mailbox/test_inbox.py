@@ -163,13 +163,33 @@ async def test_a_drain_that_fails_is_tried_again_later(
 ) -> None:
     work = Work(error)
     work.going.set()
-    inbox = LocalInbox(work, call_later=timers)
+    inbox = LocalInbox(work, call_later=timers, jitter=lambda: 0.5)
     inbox.start()
     await inbox.wake("a")
     await until(lambda: timers.waiting == [5.0])
     assert "could not be worked off" in caplog.text
     timers.move(5)
     await until(lambda: work.ended == ["a", "a"])
+    await inbox.stop()
+
+
+async def test_a_mailbox_that_keeps_failing_is_tried_less_and_less(timers: Timers) -> None:
+    failures = 6
+
+    async def work(key: str) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise StateUnavailable("away")
+
+    inbox = LocalInbox(work, call_later=timers, jitter=lambda: 0.5)
+    inbox.start()
+    await inbox.wake("a")
+    for delay in (5, 10, 20, 40, 60, 60):
+        await until(lambda delay=delay: timers.waiting == pytest.approx([delay]))
+        timers.move(delay)
+    await until(lambda: failures < 0)
+    assert timers.waiting == []
     await inbox.stop()
 
 

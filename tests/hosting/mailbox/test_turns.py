@@ -303,6 +303,26 @@ async def test_a_result_with_more_than_text_comes_back_as_it_was(store: FaultSto
         assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [float("nan"), float("-inf"), [1, {"x": float("inf")}], "half \ud83d of a pair", object()],
+    ids=["nan", "infinite", "deep", "surrogate", "object"],
+)
+async def test_what_has_no_json_form_does_not_cost_the_reply(store: FaultStore, odd: Any) -> None:
+    class Odd(ScriptedAgent):
+        def run(self, messages: Any = None, **how: Any) -> Any:
+            async def answer() -> AgentResponse:
+                how["session"].state["diary"] = ["a"]
+                message = Message("assistant", ["fine"], additional_properties={"odd": odd})
+                return AgentResponse(messages=[message], additional_properties={"odd": odd})
+
+            return answer()
+
+    async with tried_twice(store, reply, target=Odd()) as (other, _):
+        assert other.sent == ["fine", "fine"]
+    assert await dead(store) == []
+
+
 class Own:
     """A result that no other process could read."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import HostingError
 from .places import add_place, find_place
 from .printing import counted, shown_key, shown_time
 
@@ -39,6 +41,7 @@ def add_to(commands: Subparsers) -> None:
         "order, and has no reply token any more.",
     )
     add_which(retry)
+    retry.add_argument("--run-again", action="store_true", help="also those whose turn is in the conversation already")
     retry.set_defaults(run=run_retry, error=retry.error)
 
     drop = actions.add_parser(
@@ -112,6 +115,7 @@ def described(seen: Seen) -> dict[str, Any]:
         }
         if isinstance(document, SetAside):
             shown["set_aside"] = document.when
+            shown["turn_saved"] = document.saved
     if seen.not_before:
         shown["not_before"] = seen.not_before
     return shown | {"error": seen.error}
@@ -127,18 +131,15 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_retry(arguments: argparse.Namespace) -> int:
-    asyncio.run(each_named(arguments, retried))
-    return 0
+    async def retried(box: Letters, seen: Seen) -> str:
+        uid = await box.retry(seen, run_again=arguments.run_again)
+        return f"{seen.letter.uid[:12]} waits again, as {uid[:12]}"
+
+    return asyncio.run(each_named(arguments, retried))
 
 
 def run_drop(arguments: argparse.Namespace) -> int:
-    asyncio.run(each_named(arguments, dropped))
-    return 0
-
-
-async def retried(box: Letters, seen: Seen) -> str:
-    uid = await box.retry(seen)
-    return f"{seen.letter.uid[:12]} waits again, as {uid[:12]}"
+    return asyncio.run(each_named(arguments, dropped))
 
 
 async def dropped(box: Letters, seen: Seen) -> str:
@@ -146,7 +147,8 @@ async def dropped(box: Letters, seen: Seen) -> str:
     return f"{seen.letter.uid[:12]} was dropped"
 
 
-async def each_named(arguments: argparse.Namespace, work: Callable[[Letters, Seen], Awaitable[str]]) -> None:
+async def each_named(arguments: argparse.Namespace, work: Callable[[Letters, Seen], Awaitable[str]]) -> int:
+    """Work on each update that is named; one that fails does not keep the others from it."""
     if bool(arguments.uid) is arguments.all_dead:
         arguments.error("give either uids or --all-dead")
     box = letters(arguments)
@@ -154,6 +156,12 @@ async def each_named(arguments: argparse.Namespace, work: Callable[[Letters, See
         chosen = [seen async for seen in box.all() if seen.state == "dead"]
     else:
         chosen = [await box.find(uid) for uid in arguments.uid]
+    failed = 0
     for seen in chosen:
-        print(await work(box, seen))
-    print(f"{counted(len(chosen), 'update')} in all.")
+        try:
+            print(await work(box, seen))
+        except HostingError as error:
+            failed += 1
+            print(f"af-hosting: {error}", file=sys.stderr)
+    print(f"{counted(len(chosen) - failed, 'update')} in all.")
+    return 1 if failed else 0

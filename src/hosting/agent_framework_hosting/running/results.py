@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from ..internals import decode_value, encode_value, is_run_result, run_result
 from ..requests import PendingRequest
 from ..state.checkpoints import HARMLESS
 from ..state.sessions import decode_session
+from ..surrogates import utf8
 from .outputs import output_update
 from .run import Outcome
 
@@ -41,8 +43,7 @@ def encode_result(result: object, pending: Sequence[PendingRequest]) -> bytes:
         ConfigurationError: It could not be read back; the message names what to do.
     """
     if isinstance(result, AgentResponse):
-        # What has no JSON form is some provider's extra: the reply does without it.
-        return json.dumps({"pending": listed(pending), "response": result.to_dict()}, default=str).encode()
+        return proved(text_of({"pending": listed(pending), "response": result.to_dict()}))
     if is_run_result(result):
         shown = [(event.type, event.executor_id, bare(event.data)) for event in result if event.type in _SHOWN]
         kind, value = "events", cast("object", shown)
@@ -51,12 +52,51 @@ def encode_result(result: object, pending: Sequence[PendingRequest]) -> bytes:
     try:
         encoded = encode_value(value)
         decode_value(encoded, allowed=HARMLESS)
-        return json.dumps({"pending": listed(pending), kind: encoded}).encode()
+        return proved(text_of({"pending": listed(pending), kind: encoded}))
     except Exception as error:
         raise ConfigurationError(
             f"What the target gave could not be kept for its reply: {error}. Give text, plain values or framework "
             "types, or call agent_framework.register_checkpoint_type() for the type where it is defined."
         ) from error
+
+
+def text_of(document: object) -> bytes:
+    """Write JSON. What has no such form is some provider's extra: the reply does without it."""
+    try:
+        return utf8(_encoder.encode(document))
+    except ValueError:
+        return utf8(_encoder.encode(finite(document)))
+
+
+def finite(value: object) -> object:
+    """Give a value with nothing in place of numbers that are none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in cast("dict[object, object]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in cast("list[object]", value)]
+    return value
+
+
+def proved(data: bytes) -> bytes:
+    """Give a result that can be read back.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    try:
+        decode_result("the result of this turn", data)
+    except StateDamaged as error:
+        raise ConfigurationError(
+            f"What the target gave could not be kept for its reply: {error.__cause__}. Give text, plain values or "
+            "framework types."
+        ) from error
+    return data
+
+
+# The head that holds a result must stay JSON.
+_encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def listed(pending: Sequence[PendingRequest]) -> object:

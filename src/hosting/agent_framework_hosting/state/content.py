@@ -103,7 +103,8 @@ async def acquire(
     reading = asyncio.ensure_future(load_content(holding.store, found, keeper, to_reset=to_reset))
     try:
         if holding.found is not None and holding.found.garbage:
-            holding.meanwhile(remove(holding.store, keeper, holding.found.garbage))
+            holding.unremoved.update(holding.found.garbage)
+            holding.meanwhile(remove(holding.store, keeper, holding.found.garbage, left=holding.unremoved))
         await shielded(holding.acquire(head))
         try:
             return await reading
@@ -131,13 +132,17 @@ def names_of(head: Head) -> list[str]:
     return [*names, head.checkpoint.name] if head.checkpoint is not None else names
 
 
-async def remove(store: StateStore, keeper: CheckpointKeeper | None, names: tuple[str, ...]) -> None:
-    """Remove documents that no head names. What is left behind costs space and nothing else."""
+async def remove(
+    store: StateStore, keeper: CheckpointKeeper | None, names: tuple[str, ...], *, left: set[str] | None = None
+) -> None:
+    """Remove documents that no head names, and note in `left` what is gone. A failure costs space and nothing else."""
     for name in names:
         try:
             if "/c/" not in name:
                 await store.delete(name)
             elif keeper is not None:
                 await keeper.remove(name)
+            if left is not None:
+                left.discard(name)
         except HostingError as error:
             logger.warning("A document that is not needed any more could not be removed: %s", error)

@@ -53,6 +53,8 @@ class Holding:
         self._ended = False
         self._gone = False
         self._chores: set[asyncio.Task[None]] = set()
+        self.unremoved: set[str] = set()
+        """Garbage that is being removed: what is left of it when a turn is saved stays named."""
 
     @property
     def name(self) -> str:

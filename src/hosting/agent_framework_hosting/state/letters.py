@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ConfigurationError, StateDamaged
+from ..errors import ConfigurationError, StateDamaged, StateUnavailable
 from .documents import find_head, pages
 from .head import Head
 from .held import known_as_done
@@ -48,11 +48,10 @@ class Letters:
         """Give every update, those that wait first, each conversation's in order."""
         path, head = "", None
         async for names in pages(self._store, f"{WAITING}/"):
-            for name in names:
-                letter = Letter.named(name)
+            for letter in Letter.all(names):
                 if letter.path != path:
                     path, head = letter.path, await self._head(letter.path)
-                if (seen := await self._waiting(name, letter, head)) is not None:
+                if (seen := await self._waiting(letter.waiting, letter, head)) is not None:
                     yield seen
         async for names in pages(self._store, f"{DEAD}/"):
             for name in names:
@@ -84,10 +83,11 @@ class Letters:
                 return seen
         raise ConfigurationError(f"There is no update whose uid begins with {uid}. It may be done by now.")
 
-    async def retry(self, seen: Seen) -> str:
+    async def retry(self, seen: Seen, *, run_again: bool = False) -> str:
         """Enter an update that was set aside once more, under a uid of its own, and give that.
 
-        Repeating this after a failure enters the same one.
+        Repeating this after a failure enters the same one. One whose turn is in the conversation is not entered
+        unless `run_again` says that it may be there twice.
 
         Raises:
             ConfigurationError: It was not set aside, or cannot be read.
@@ -97,6 +97,11 @@ class Letters:
             raise ConfigurationError("Only an update that was set aside, and can be read, can be tried again.")
         if seen.document.damaged:
             raise ConfigurationError("This update could not be read when it was accepted: it can only be dropped.")
+        if seen.document.saved and not run_again:
+            raise ConfigurationError(
+                f"The turn of {seen.letter.uid[:12]} is in its conversation; only its reply may be missing. To run "
+                "the agent with it again all the same, say --run-again; otherwise drop it."
+            )
         text = f"{seen.letter.uid} again {seen.document.when}"
         letter = seen.letter._replace(uid=hashlib.sha256(text.encode()).hexdigest())
         await settled_put(self._store, letter.waiting, sent_again(seen.document, self._wall()))
@@ -110,19 +115,19 @@ class Letters:
     async def _head(self, path: str) -> Head | None:
         try:
             found = await find_head(self._store, path)
-        except StateDamaged:
+        except (StateDamaged, StateUnavailable):
             return None
         return None if found is None else found[0]
 
     async def _waiting(self, name: str, letter: Letter, head: Head | None) -> Seen | None:
-        if (found := await read(self._store, name)) is None:
-            return None
         document: Waiting | None = None
         error: str | None = None
         try:
+            if (found := await read(self._store, name)) is None:
+                return None
             document = decode_waiting(name, found[0])
-        except StateDamaged as damaged:
-            error = str(damaged)
+        except (StateDamaged, StateUnavailable) as unreadable:
+            error = str(unreadable)
         if head is None:
             return Seen(name, letter, "waiting", document, error=error)
         if known_as_done(head, letter.uid):
@@ -135,10 +140,10 @@ class Letters:
         return Seen(name, letter, state, document, hold.attempts, error or hold.error, hold.not_before)
 
     async def _dead(self, name: str, letter: Letter) -> Seen | None:
-        if (found := await read(self._store, name)) is None:
-            return None
         try:
+            if (found := await read(self._store, name)) is None:
+                return None
             document = decode_dead(name, found[0])
-        except StateDamaged as damaged:
-            return Seen(name, letter, "dead", None, error=str(damaged))
+        except (StateDamaged, StateUnavailable) as unreadable:
+            return Seen(name, letter, "dead", None, error=str(unreadable))
         return Seen(name, letter, "dead", document, document.attempts, document.error)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -20,6 +20,9 @@ WAITING, DEAD = "in", "dead"
 LONGEST = 64
 DIGITS = 20
 ERROR_LENGTH = 2000
+
+
+_WAITING = re.compile(r"in/[0-9a-f]{2}/[0-9a-f]{64}/[^/.]+\.[0-9a-f]{64}", re.ASCII)
 
 
 class Letter(NamedTuple):
@@ -53,6 +56,11 @@ class Letter(NamedTuple):
         path, _, rest = name.partition("/")[2].rpartition("/")
         order, _, uid = rest.rpartition(".")
         return cls(path, order, uid)
+
+    @classmethod
+    def all(cls, names: Iterable[str]) -> list[Letter]:
+        """Read the places from the names of a mailbox; what is named otherwise is no update, and left alone."""
+        return [cls.named(name) for name in names if _WAITING.fullmatch(name)]
 
 
 def uid_of(update: InboundUpdate) -> str:
@@ -140,13 +148,17 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class SetAside(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An update that was given up, `when` (POSIX seconds), and why; one that could not be read is kept as `damaged`."""
+    """An update that was given up, `when` (POSIX seconds), and why; one that could not be read is kept as `damaged`.
+
+    `saved` tells that a turn of it is in the conversation: only its reply may be missing.
+    """
 
     format: int
     key: str
     when: float
     attempts: int
     error: str
+    saved: bool = False
     channel: str = ""
     id: str = ""
     order: str = ""
@@ -217,7 +229,7 @@ def decode(name: str, data: bytes, kind: type[D]) -> D:
     raise StateDamaged(name, f"The stored update {name!r} is damaged. It was kept.")
 
 
-def set_aside(waiting: Waiting, *, attempts: int, error: str, now: float) -> bytes:
+def set_aside(waiting: Waiting, *, attempts: int, error: str, now: float, saved: bool = False) -> bytes:
     """Write an update that is given up; its reply token is forgotten."""
     return msgspec.json.encode(
         SetAside(
@@ -226,6 +238,7 @@ def set_aside(waiting: Waiting, *, attempts: int, error: str, now: float) -> byt
             when=now,
             attempts=attempts,
             error=error[:ERROR_LENGTH],
+            saved=saved,
             channel=waiting.channel,
             id=waiting.id,
             order=waiting.order,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import HostingError, StateDamaged, StateUnavailable
+from ..errors import HostingError, MailboxFull, StateDamaged, StateUnavailable
 from ..keys import check_key, conversation_path
 from ..shielding import together
 from .content import Content, Unreadable, acquire, load_text
@@ -27,6 +27,7 @@ from .mail import (
     set_aside,
     set_damaged_aside,
 )
+from .mailbox_keys import waiting_keys
 from .settle import settled_put
 from .store import Lost, read
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_framework.hosting.state")
 
 PAGE = 100
-SWEEP_PAGE = 1000
 ACCEPT_PATIENCE = 1.5
 AT_LEAST, AT_MOST = 0.2, 1.0
 LATER = 60.0
@@ -107,13 +107,13 @@ class StoredMailboxes:
         """Let an update into a mailbox that was full only if it is there already, or no longer full.
 
         Raises:
-            StateUnavailable: It is neither.
+            MailboxFull: It is neither.
         """
         names = await self._list(letter.path, self.limits.mailbox_updates)
         if len(names) < self.limits.mailbox_updates:
             self._full.discard(letter.path)
         elif letter not in names:
-            raise StateUnavailable(
+            raise MailboxFull(
                 f"This conversation has {len(names)} unfinished updates (HostLimits.mailbox_updates): no more are "
                 "taken until some are done or set aside."
             )
@@ -143,7 +143,7 @@ class StoredMailboxes:
             )
             letter = await self._first(path, letters, head)
             if letter is None:
-                if len(letters) < PAGE:
+                if not letters:
                     return None
                 after = letters[-1].waiting
                 continue
@@ -258,25 +258,42 @@ class StoredMailboxes:
             document = set_damaged_aside(holding.key, data, attempts=hold.attempts, error=str(error), now=self.wall())
             await self._set_aside(holding, letter, document)
             return None
-        if hold.attempts > self.limits.update_attempts:
+        # Whose turn is saved has its reply tried once more.
+        saved = holding.head.ran is not None and holding.head.ran.update == letter.uid
+        if hold.attempts > self.limits.update_attempts + saved:
             await self.set_aside(holding, letter, waiting, hold.error or DIED)
             return None
         return StoredHeld(self, holding, letter, waiting, found, leave=leave)
 
     async def set_aside(self, holding: Holding, letter: Letter, waiting: Waiting, error: str) -> None:
         """Give an update up, so that the conversation goes on."""
-        attempts = min(holding.head.hold[letter.uid].attempts, self.limits.update_attempts)
-        await self._set_aside(holding, letter, set_aside(waiting, attempts=attempts, error=error, now=self.wall()))
+        head = holding.head
+        attempts = min(head.hold[letter.uid].attempts, self.limits.update_attempts)
+        saved = head.ran is not None and head.ran.update == letter.uid
+        document = set_aside(waiting, attempts=attempts, error=error, now=self.wall(), saved=saved)
+        await self._set_aside(holding, letter, document)
 
     async def _set_aside(self, holding: Holding, letter: Letter, document: bytes) -> None:
         try:
+            holding.check()
             await settled_put(self.store, letter.dead, document)
-            head = concluded(holding.head, letter.uid, None, self.wall())
-            await write(holding, head.next(lease=None), letter.uid)
+            head = concluded(holding.head, letter.uid, None, self.wall()).next(lease=None)
+            try:
+                await write(holding, head, letter.uid)
+            finally:
+                if holding.head is not head:
+                    await self._take_back(holding, letter)
             logger.error("An update was set aside as %s: see `af-hosting inbox show`.", letter.dead)
             await self.forget(letter)
         finally:
             await holding.end()
+
+    async def _take_back(self, holding: Holding, letter: Letter) -> None:
+        """Remove what was set aside if the conversation was deleted meanwhile: nothing of it may come back."""
+        with contextlib.suppress(HostingError):
+            head, _ = await self._conversations.read(holding.key, holding.path)
+            if head is not None and head.deleted is not None:
+                await self.store.delete(letter.dead)
 
     async def continued(self, head: Head, snapshot: bytes | None) -> Content | Unreadable:
         """Give what a turn goes on from after one that has just saved this snapshot.
@@ -313,43 +330,7 @@ class StoredMailboxes:
 
     async def _list(self, path: str, limit: int, *, after: str = "") -> list[Letter]:
         names = await self.store.list(f"{WAITING}/{path}/", after=after, limit=limit)
-        return [Letter.named(name) for name in names]
+        return Letter.all(names)
 
-    # Sweeping
-
-    async def keys(self) -> AsyncIterator[str]:
-        after = ""
-        while names := await self.store.list(f"{WAITING}/", after=after, limit=SWEEP_PAGE):
-            boxes: dict[str, list[str]] = {}
-            for name in names:
-                boxes.setdefault(Letter.named(name).path, []).append(name)
-            for path, found in boxes.items():
-                if (key := await self._key(path, found)) is not None:
-                    yield key
-            # The last one's further updates are skipped: "0" sorts after "/".
-            after = f"{WAITING}/{[*boxes][-1]}0"
-
-    async def _key(self, path: str, names: Sequence[str]) -> str | None:
-        """Tell whose mailbox it is, by the first of its documents that can be read."""
-        damaged: StateDamaged | None = None
-        for name in names:
-            try:
-                if (found := await read(self.store, name)) is not None:
-                    return decode_waiting(name, found[0]).key
-            except StateDamaged as error:
-                damaged = damaged or error
-        return None if damaged is None else await self._key_of_head(path, damaged)
-
-    async def _key_of_head(self, path: str, error: StateDamaged) -> str | None:
-        key = None
-        if (found := await read(self.store, f"k/{path}/head")) is not None:
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                key = msgspec.json.decode(found[0], type=Keyed).key
-        if key is None or conversation_path(key) != path:
-            logger.error("A mailbox cannot be read, and is left alone: %s", error)
-            return None
-        return key
-
-
-class Keyed(msgspec.Struct, frozen=True):
-    key: str
+    def keys(self) -> AsyncIterator[str]:
+        return waiting_keys(self.store)

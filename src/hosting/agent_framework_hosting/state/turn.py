@@ -108,7 +108,8 @@ class StoredTurn:
         else:
             placed, kept = await together(self._place(snapshot), self._keep(self._keeper, checkpoint))
             after = after.next(snapshot=placed, checkpoint=kept)
-        return after.next(garbage=superseded(before, after))
+        garbage = dict.fromkeys((*superseded(before, after), *sorted(self._holding.unremoved)))
+        return after.next(garbage=tuple(garbage))
 
     async def _archive(self, snapshot: bytes | None) -> None:
         """Keep the session that a reset puts aside, under a name of its own."""
