@@ -16,6 +16,8 @@ from agent_framework_hosting.state.store import Condition, StateStore, Unknown, 
 
 PATIENCE = 10.0
 TURNS_OF_THE_LOOP = 10
+MOMENT = 0.02
+LATE: set[asyncio.Task[None]] = set()
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,42 @@ async def twice(operation: Operation, apply: Apply) -> Any:
     with suppress(Exception):  # nobody hears the second answer
         await apply()
     return answer
+
+
+async def late_request(operation: Operation, apply: Apply) -> Any:
+    """Nobody can tell whether it is applied, and it is: somewhat later, after others perhaps."""
+    LATE.add(task := asyncio.create_task(applied_late(apply)))
+    task.add_done_callback(LATE.discard)
+    raise Unknown(f"Planned: {operation.kind} {operation.name} is under way")
+
+
+async def applied_late(apply: Apply) -> None:
+    await asyncio.sleep(MOMENT)
+    with suppress(Exception):  # nobody hears the answer
+        await apply()
+
+
+async def cut(operation: Operation, apply: Apply) -> Any:
+    """The connection is cut while it is under way."""
+    task = asyncio.ensure_future(apply())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    raise Unknown(f"Planned: the connection of {operation.kind} {operation.name} was cut")
+
+
+async def slow(operation: Operation, apply: Apply) -> Any:
+    """It takes its time."""
+    await asyncio.sleep(MOMENT)
+    answer = await apply()
+    await asyncio.sleep(MOMENT)
+    return answer
+
+
+async def landed() -> None:
+    """Wait for what is applied late."""
+    while LATE:
+        await asyncio.wait([*LATE])
 
 
 async def kill_before(operation: Operation, apply: Apply) -> Any:
