@@ -11,7 +11,7 @@ import pytest
 
 from agent_framework_hosting import HostLimits, InboundUpdate
 from agent_framework_hosting.errors import HostingError, StateUnavailable
-from agent_framework_hosting.state.directory import DirectoryStore
+from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.mailbox.desk import (
@@ -29,7 +29,21 @@ from tests.hosting.mailbox.desk import (
     word_of,
 )
 from tests.hosting.protocol.diary import LARGE, LONG, Diary
-from tests.support.stores import Fault, FaultStore, Operation, away, calling, lost_answer, lost_request, twice
+from tests.support.places import StatePlace
+from tests.support.stores import (
+    Fault,
+    FaultStore,
+    Operation,
+    away,
+    calling,
+    cut,
+    landed,
+    late_request,
+    lost_answer,
+    lost_request,
+    slow,
+    twice,
+)
 
 Apply = Callable[[], Awaitable[Any]]
 
@@ -97,7 +111,7 @@ SCENARIOS = {
     "reset": Scenario(lambda: reset_at_b, ("c",), ("1: a", "reset", "1: c")),
     "two turns": Scenario(lambda: run_twice_at_b, ("a", "b", "b2", "c"), ("1: a", "2: b", "3: b2", "4: c")),
 }
-FAULTS: list[Fault] = [away, lost_answer, lost_request, twice]
+FAULTS: list[Fault] = [away, cut, late_request, lost_answer, lost_request, slow, twice]
 
 
 async def accepted(worker: Desk, update: InboundUpdate) -> None:
@@ -135,6 +149,7 @@ async def checked(scenario: Scenario, inner: StateStore, plan: Callable[[FaultSt
         await tried(one, store)
         operations = len(store.log)
         store.clear()
+        await landed()
         await other.finish()
     await check_at_rest(inner, list(scenario.words))
     assert set(sent) == set(scenario.replies)
@@ -158,10 +173,10 @@ async def test_updates_survive_a_fault_of_any_operation(name: str, fault: Fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_updates_in_files_survive_a_fault_of_any_operation(tmp_path: Any, fault: Fault) -> None:
+async def test_updates_at_every_place_survive_a_fault_of_any_operation(place: StatePlace, fault: Fault) -> None:
     scenario = SCENARIOS["chain"]
-    operations = await checked(scenario, DirectoryStore(tmp_path / "0"), lambda store: None)
-    cases = [checked(scenario, DirectoryStore(tmp_path / str(nth)), at(nth, fault)) for nth in range(1, operations + 1)]
+    operations = await checked(scenario, open_store(place.below("0")), lambda store: None)
+    cases = [checked(scenario, open_store(place.below(str(nth))), at(nth, fault)) for nth in range(1, operations + 1)]
     await asyncio.gather(*cases)
 
 
