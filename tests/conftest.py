@@ -58,9 +58,12 @@ def moto() -> Generator[Moto]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def azurite() -> Generator[Azurite]:
-    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`."""
+    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`.
+
+    One for each module: after ten minutes Azurite looks for garbage, and answers nobody meanwhile.
+    """
     with Azurite(AZURITE_MAIN, node=node()) as server:
         server.make_container("container")
         yield server
