@@ -24,6 +24,8 @@ PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/aws_lambda")
 # The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
 PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
 NO_TESTS = 5
+# For each Python: what the tests do is mostly waiting.
+PROCESSES = 2
 
 
 class Outcome(NamedTuple):
@@ -58,6 +60,8 @@ class Run:
         where = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(folder)}
         options = [f"--junitxml={report}", "-o", f"cache_dir={ROOT / 'build' / 'cache' / name}"]
         print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
+        if folders:  # A whole run; modules stay together, for what they start.
+            options += ["--numprocesses", str(PROCESSES), "--dist", "loadfile"]
         command = [environment.python, "-m", "pytest", *options, *folders, *arguments]
         if output is None:
             return cls(report, subprocess.Popen(command, cwd=ROOT, env=where), None)
