@@ -243,3 +243,14 @@ async def test_the_commit_of_a_fresh_turn_that_a_prune_overtook_names_nothing_th
             await turn
         assert await all_names(store, "") == [head_of("k")]
         assert await say(context, "k", "anew") == "1: anew"
+
+
+async def test_what_a_late_holder_sets_aside_after_a_deletion_goes_with_the_next_prune(store: FaultStore) -> None:
+    path, done, other = conversation_path("gone"), "d" * 64, "e" * 64
+    await put_head(store, "gone", deleted=YOUNG, done={done[:32]: int(YOUNG)})
+    for uid in (done, other):
+        for place in ("in", "dead"):
+            await store.put(f"{place}/{path}/1.{uid}", document(YOUNG, key="gone"))
+    await prune(store)
+    kept = [*await all_names(store, "in/"), *await all_names(store, "dead/")]
+    assert kept == [f"in/{path}/1.{other}", f"dead/{path}/1.{other}"]

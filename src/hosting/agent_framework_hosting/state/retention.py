@@ -171,6 +171,7 @@ class Pruner:
         elif unused and await self._let_go(path, found, parts):
             return
         if head.deleted is not None:
+            await self._finish(path, head)
             await self._clear(path, found)
         await self._remove(store, [part.name for part in parts if is_superseded(part, head)])
         if not is_tombstone(head):
@@ -214,6 +215,11 @@ class Pruner:
         self.pruned.conversations += 1
         self._count(await purge(self._stores, path, tombstone))
         return True
+
+    async def _finish(self, path: str, head: Head) -> None:
+        """Remove the updates that a late holder has written once more after they were deleted."""
+        if is_tombstone(head) and head.done and not self._dry_run:
+            self._count(await purge(self._stores, path, head, updates=True))
 
     async def _clear(self, path: str, found: tuple[Head, Version]) -> None:
         """Make a tombstone small once no platform delivers its updates again."""
