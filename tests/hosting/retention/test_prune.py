@@ -188,7 +188,11 @@ async def test_an_update_that_comes_between_is_not_touched(store: FaultStore) ->
     assert await all_names(store, "in/") == [name]
 
 
-@pytest.mark.parametrize("data", [b"", b"damaged", encode_head(new_head("other")), b'{"format": 2, "key": "k"}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"damaged", encode_head(new_head("other")), b'{"format": 2, "key": "k"}'],
+    ids=["empty", "damaged", "another's", "newer"],
+)
 async def test_a_head_that_cannot_be_read_keeps_all_that_belongs_to_it(store: FaultStore, data: bytes) -> None:
     await store.put(head_of("k"), data)
     await store.put(f"k/{conversation_path('k')}/b/000000000001-x", b"{}")
