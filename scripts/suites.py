@@ -24,8 +24,10 @@ PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/aws_lambda")
 # The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
 PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
 NO_TESTS = 5
-# For each Python: what the tests do is mostly waiting.
+# What the tests do is mostly waiting.
 PROCESSES = 2
+# The oldest Python has one process beside those; object stores are proved there by their own suites.
+BESIDE = ("-k", "not (s3 or blob) or state")
 
 
 class Outcome(NamedTuple):
@@ -61,7 +63,7 @@ class Run:
         options = [f"--junitxml={report}", "-o", f"cache_dir={ROOT / 'build' / 'cache' / name}"]
         print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
         if folders:  # A whole run; modules stay together, for what they start.
-            options += ["--numprocesses", str(PROCESSES), "--dist", "loadfile"]
+            options += ["--numprocesses", "1" if aside else str(PROCESSES), "--dist", "loadfile"]
         command = [environment.python, "-m", "pytest", *options, *folders, *arguments]
         if output is None:
             return cls(report, subprocess.Popen(command, cwd=ROOT, env=where), None)
@@ -121,7 +123,7 @@ def main() -> None:
     # At the same time: what they do is mostly waiting.
     beside = None
     if not arguments and oldest().up_to_date():
-        beside = Run.begun(oldest(), PORTABLE, [], aside=True)
+        beside = Run.begun(oldest(), PORTABLE, BESIDE, aside=True)
     outcomes = [Run.begun(development(), [] if arguments else ["tests"], arguments).ended()]
     lacking: list[str] = []
     if arguments:

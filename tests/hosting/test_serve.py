@@ -173,6 +173,11 @@ class Server:
         self.process.wait()
         return "".join(self.told)
 
+    def started(self, workers: int) -> None:
+        """Wait until that many have started up."""
+        while self.process.poll() is None and (not self.log.exists() or self.steps().count("start") < workers):
+            time.sleep(0.01)
+
     def steps(self) -> list[str]:
         return [line.split()[0] for line in self.log.read_text().splitlines()]
 
@@ -344,6 +349,7 @@ def test_a_request_that_ends_within_the_grace_is_answered(workers: int, group: b
         connect(server.address()) as connection,
     ):
         half_a_body(server, connection)
+        server.started(workers)
         if group:
             os.killpg(server.process.pid, signal.SIGTERM)
         else:

@@ -21,7 +21,7 @@ from agent_framework_hosting.targets import TargetSource
 from agent_framework_hosting.turns import Turns
 
 LONG = HostLimits(turn_timeout=timedelta(seconds=30))
-SHORT = HostLimits(lease=timedelta(seconds=1), turn_timeout=timedelta(seconds=15))
+SHORT = HostLimits(lease=timedelta(seconds=2), turn_timeout=timedelta(seconds=15))
 LARGE = INLINE_BYTES + 1000
 
 

@@ -27,6 +27,7 @@ ATTEMPTS = 4
 FIRST_PAUSE = 0.05
 PAGE = 1000
 BYTES_PER_SECOND = 1 << 20
+LAST_WORD = 0.05
 LEAP = 5.0
 
 MARK_BYTES = 16
@@ -276,6 +277,10 @@ class ObjectStore:
                 return Answer()
             except (BaseError, OSError) as error:
                 return Answer.of(error)
+            except asyncio.CancelledError:
+                # A thread of obstore may be about to tell this loop how it ended, which must be there for that.
+                await asyncio.sleep(LAST_WORD)
+                raise
 
     async def _connected(self) -> Connection:
         connection = self._current()
