@@ -14,9 +14,12 @@ from agent_framework_hosting.errors import StateUnavailable, TurnBusy, TurnConfl
 from agent_framework_hosting.lifespan import Lifespan
 from tests.hosting.protocol.diary import SHORT, Diary, request
 
-PAUSE, POST_PAUSE = 0.02, 0.3
+# A conversation knows the last 64 turns. More must not come while a client is frozen, or its process is replaced.
+PAUSE, POST_PAUSE = 0.5, 0.5
 # An update whose every process is killed is set aside some day: not in this test, which kills so often.
-LIMITS: HostLimits = replace(SHORT, turn_timeout=timedelta(seconds=30), update_attempts=1000)
+LIMITS: HostLimits = replace(
+    SHORT, lease=timedelta(seconds=1), turn_timeout=timedelta(seconds=30), update_attempts=1000
+)
 
 Stream = tuple[str, str]
 """A client and the conversation it speaks in; its words are `<client> <number>`."""
