@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ def in_waves(updates: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, in
 
 
 async def waiting(store: StateStore) -> bool:
-    return bool(await store.list("in/", limit=1) or await store.list("dead/", limit=1))
+    return bool(await store.list("in/", limit=1))
 
 
 async def all_words(store: StateStore, count: int) -> list[bool]:
@@ -166,7 +167,7 @@ class Worker:
     def __init__(self, spawning: ForkServerContext, work: Callable[..., None], *arguments: Any) -> None:
         self.connection: Connection
         self.connection, other = spawning.Pipe()
-        self.process = spawning.Process(target=work, args=(other, *arguments))
+        self.process = spawning.Process(target=crowd_worker.begin, args=(dict(os.environ), work, other, *arguments))
         self.process.start()
         other.close()
 

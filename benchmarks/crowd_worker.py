@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -69,6 +69,13 @@ class Hook:
 
 def request(key: str, word: str, *, fresh: bool = False) -> ChannelRequest:
     return ChannelRequest("probe", "run", word, session=ChannelSession(key, fresh=fresh))
+
+
+def begin(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    """Work in the environment of whoever asks: this is a fork of a process that began earlier, in another one."""
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*arguments)
 
 
 def take_turns(connection: Connection, state_dir: str, key: str, name: str, count: int) -> None:
