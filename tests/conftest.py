@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if not PARTS[part]():
                 said = pytest.fail if "CI" in os.environ else pytest.skip
                 said(f"this machine lacks: {part}")
+
+
+@pytest.fixture(autouse=True)
+def no_renewals_left_behind() -> Generator[None]:
+    """A host or store that a test never closed would keep a thread, and be taken for another test's."""
+    before = {*threading.enumerate()}
+    yield
+    assert not [thread for thread in {*threading.enumerate()} - before if thread.name == "hosting-lease-renewal"], (
+        "This test left a host or its conversations open."
+    )
 
 
 @pytest.fixture(scope="session")

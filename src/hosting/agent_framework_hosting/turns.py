@@ -21,7 +21,6 @@ from .requests import ChannelRequest, ChannelSession, HostedRunResult, PendingRe
 from .shielding import shielded
 from .state.conversations import reset, reset_turn
 from .state.head import random_id
-from .state.people import person
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
 
@@ -218,8 +217,7 @@ class ActiveTurn:
         if key is not None and session is not None:
             with self._record.span_of("hosting.state.begin"):
                 self.turn = turn = await self._take(key, session)
-            if (identity := self.request.identity) is not None:
-                turn.person = person(identity.channel, identity.native_id)
+            turn.identity = self.request.identity
         if self.turn is not None and self.turn.remembered is not None:
             from .running.results import RememberedRun
 

@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.errors import StateUnavailable, TurnConflict
 from agent_framework_hosting.state.memory import MemoryStore
-from agent_framework_hosting.state.renewal import RenewalThread
+from agent_framework_hosting.state.renewal_thread import RenewalThread
 from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say, written
 from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_answer, lost_request, twice
@@ -231,6 +232,33 @@ async def test_a_thread_that_could_not_start_is_tried_again_by_the_next_turn() -
     await conversations.close()
 
 
+async def test_short_turns_do_not_wake_the_thread_and_a_long_one_among_them_is_renewed() -> None:
+    """The thread is woken for the first of many turns, and comes by itself for the one that lasts."""
+    wakes: list[Mock] = []
+
+    def make(*, args: tuple[asyncio.AbstractEventLoop, Any], **how: Any) -> threading.Thread:
+        [loop, _] = args
+        wakes.append(patch.object(loop, "call_soon_threadsafe", wraps=loop.call_soon_threadsafe).start())
+        return threading.Thread(args=args, **how)
+
+    store = FaultStore(MemoryStore())
+    seen = threading.Event()
+    limits = HostLimits(lease=timedelta(seconds=3))
+    conversations = StoredConversations(store, limits, thread=RenewalThread(make))
+    for number in range(50):
+        await (await conversations.begin(f"short:{number}")).end()
+    assert [wake.call_count for wake in wakes] == [1]
+    store.plan(calling(after=seen.set), kind="put", name="head", nth=2)
+    turn = await conversations.begin(KEY)
+    for number in range(50):
+        await (await conversations.begin(f"short:{number}")).end()
+    assert await asyncio.to_thread(seen.wait, PATIENCE)
+    turn.check()
+    assert [wake.call_count for wake in wakes] == [1]
+    await turn.end()
+    await conversations.close()
+
+
 async def test_a_host_that_stops_in_the_middle_of_a_renewal_does_not_hang_its_turns() -> None:
     gate = Gate()
     store = FaultStore(MemoryStore())
@@ -253,7 +281,7 @@ from datetime import timedelta
 from agent_framework_hosting import HostLimits
 from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.state.memory import MemoryStore
-from agent_framework_hosting.state.renewal import RenewalThread
+from agent_framework_hosting.state.renewal_thread import RenewalThread
 from tests.support.stores import FaultStore, calling
 
 limits = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=20))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
+    from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
 
 
@@ -17,7 +18,7 @@ class Turn(Protocol):
     `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
     the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost,
     `committed` whether the turn is part of the conversation. Setting `reset_requested` starts the conversation anew
-    when the turn is committed. `person` is the hash of whoever takes the turn.
+    when the turn is committed. `identity` is whoever takes the turn.
 
     Where `remembers` is true a turn's result is to be committed with it; where it is `remembered` the turn is saved
     already, and is not to be run again.
@@ -28,7 +29,7 @@ class Turn(Protocol):
     snapshot: bytes | None
     checkpoint: WorkflowCheckpoint | None
     session: str
-    person: str | None
+    identity: ChannelIdentity | None
     reset_requested: bool
     committed: bool
     remembers: bool

@@ -12,7 +12,8 @@ from ..errors import HostingError, StateUnavailable, TurnConflict
 from ..shielding import shielded
 from .clock import Clock
 from .head import FORMAT, Head, Lease, decode_head, encode_head, random_id
-from .renewal import Renewal, RenewalThread
+from .renewal import Renewal
+from .renewal_thread import RenewalThread
 from .settle import settled_put
 from .store import ABSENT, Lost, StateStore, Version, read
 

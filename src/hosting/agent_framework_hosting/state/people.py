@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..requests import ChannelIdentity
 
 MOST = 1000
 """How many people a head names; of larger groups those who came first are dropped."""
@@ -17,6 +21,9 @@ def person(channel: str, native_id: str) -> str:
     return hashlib.sha256(f"{len(channel)}:{channel}:{native_id}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def with_person(people: tuple[str, ...], who: str | None) -> tuple[str, ...]:
+def with_person(people: tuple[str, ...], identity: ChannelIdentity | None) -> tuple[str, ...]:
     """Add somebody who is not among them yet."""
-    return people if who is None or who in people else (*people, who)[-MOST:]
+    if identity is None:
+        return people
+    who = person(identity.channel, identity.native_id)
+    return people if who in people else (*people, who)[-MOST:]

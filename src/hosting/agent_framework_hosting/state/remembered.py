@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
+    from ..requests import ChannelIdentity
+
 
 class RememberedTurn:
     """A `Turn` that is saved already; `remembered` is what came of it, `null` for a reset."""
@@ -34,7 +36,7 @@ class RememberedTurn:
         self.session = session
         self.remembered: bytes | None = remembered
         self.snapshot = snapshot
-        self.person: str | None = None
+        self.identity: ChannelIdentity | None = None
         self.reset_requested = False
         self._check = check
         self._leave = leave

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,73 +11,11 @@ from concurrent.futures import Future
 from ..errors import StateUnavailable
 from .clock import Clock, Instant, elapsed
 from .head import Head, decode_head, encode_head
+from .renewal_thread import RenewalThread, Schedule
 from .settle import settled_put
 from .store import Lost, StateStore, Version, read
 
 logger = logging.getLogger("agent_framework.hosting.state")
-
-_LAST_WORDS = 5.0
-
-
-class RenewalThread:
-    """One daemon thread with an event loop, started with the first lease and again after a fork."""
-
-    def __init__(self, make: Callable[..., threading.Thread] = threading.Thread) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._ended: Future[None] = Future()
-        self._pid = 0
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Give the loop of the thread that runs.
-
-        Raises:
-            StateUnavailable: The system has no thread or file to spare; the next call tries again.
-        """
-        with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                self._loop, self._thread, self._ended = self._started()
-                self._pid = os.getpid()
-            return self._loop
-
-    def _started(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread, Future[None]]:
-        with contextlib.ExitStack() as undo:
-            try:
-                loop, ended = asyncio.new_event_loop(), Future[None]()
-                undo.callback(loop.close)
-                thread = self._make(target=run_loop, args=(loop, ended), name="hosting-lease-renewal", daemon=True)
-                thread.start()
-            except (OSError, RuntimeError) as error:
-                raise StateUnavailable(f"There is nothing to renew a lease with: {error}. Try again.") from error
-            undo.pop_all()
-        return loop, thread, ended
-
-    async def close(self) -> None:
-        """End the thread; leases still held are not renewed any more and age out."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-            if loop is None or thread is None or self._pid != os.getpid():
-                return
-        loop.call_soon_threadsafe(loop.stop)
-        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=_LAST_WORDS)
-        if self._ended.done():
-            thread.join()
-
-
-def run_loop(loop: asyncio.AbstractEventLoop, ended: Future[None]) -> None:
-    """Run a loop until it is stopped; what is then still under way is cancelled."""
-    try:
-        loop.run_forever()
-        if tasks := asyncio.all_tasks(loop):
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks))
-    finally:
-        loop.close()
-        ended.set_result(None)
 
 
 class Renewal:
@@ -105,8 +41,7 @@ class Renewal:
         self._under_way: Future[None] | None = None
         self._task: asyncio.Task[float] | None = None
         self._watchers: list[Callable[[], None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers: Schedule | None = None
 
     @property
     def fenced(self) -> bool:
@@ -118,7 +53,7 @@ class Renewal:
         return self._ttl * 2 / 3 - elapsed(self._began, now)
 
     def start(self, thread: RenewalThread) -> None:
-        self._loop = thread.loop()
+        self._timers = thread.schedule()
         self._go_on()
 
     def resume(self, head: Head, version: Version, began: Instant) -> None:
@@ -134,10 +69,7 @@ class Renewal:
         self._go_on()
 
     def _go_on(self) -> None:
-        assert self._loop is not None
-        delay = self._ttl / 3 - elapsed(self._began, self._clock.now())
-        with contextlib.suppress(RuntimeError):  # The thread has ended: the lease ages out.
-            self._loop.call_soon_threadsafe(self._schedule, max(0.0, delay))
+        self._schedule(max(0.0, self._ttl / 3 - elapsed(self._began, self._clock.now())))
 
     def watch(self, on_lost: Callable[[], None]) -> None:
         """Call `on_lost` from the renewal thread when the lease is gone, until `unwatch`."""
@@ -156,27 +88,25 @@ class Renewal:
         with self._lock:
             self._stopped = True
             under_way = self._under_way
-        if self._loop is not None and self._timer is not None:
-            with contextlib.suppress(RuntimeError):  # The thread has ended.
-                self._loop.call_soon_threadsafe(self._timer.cancel)
+        if self._timers is not None:
+            self._timers.remove(self._begin)
         if under_way is not None:
             await asyncio.wait([asyncio.wrap_future(under_way)])
         return self._version
 
     def _schedule(self, delay: float) -> None:
-        assert self._loop is not None
-        if not self._stopped and not self._lost:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(delay, self._begin)
+        assert self._timers is not None
+        with self._lock:
+            if not self._stopped and not self._lost:
+                self._timers.add(self._begin, delay)
 
     def _begin(self) -> None:
-        assert self._loop is not None
+        assert self._timers is not None
         with self._lock:
             if self._stopped or self._lost:
                 return
             self._under_way = Future()
-        self._task = self._loop.create_task(self._renew())
+        self._task = self._timers.loop.create_task(self._renew())
         self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[float]) -> None:

@@ -18,7 +18,7 @@ from .content import Content, load_content
 from .head import Head, decode_head, random_id
 from .holding import Holding
 from .queues import LocalQueues
-from .renewal import RenewalThread
+from .renewal_thread import RenewalThread
 from .sightings import Sightings, next_attempt
 from .sizes import admit_size
 from .store import UNCHANGED, Lost, StateStore, Version

@@ -21,6 +21,7 @@ from .sizes import admit_size
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
+    from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
 
 
@@ -135,7 +136,7 @@ class TransientTurn:
         self.snapshot = record.snapshot
         self.checkpoint: WorkflowCheckpoint | None = None
         self.session = record.session
-        self.person: str | None = None
+        self.identity: ChannelIdentity | None = None
         self.reset_requested = False
         self.committed = False
         self._conversations = conversations

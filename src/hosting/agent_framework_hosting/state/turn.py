@@ -19,6 +19,7 @@ from .settle import settled_put
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
+    from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
 
 
@@ -42,7 +43,7 @@ class StoredTurn:
         self.name = holding.name
         self.snapshot, self.checkpoint = content
         self.session = holding.head.session
-        self.person: str | None = None
+        self.identity: ChannelIdentity | None = None
         self.reset_requested = False
         self.committed = False
         self._holding = holding
@@ -97,7 +98,7 @@ class StoredTurn:
             log=(*before.log, entry)[-LOG_LENGTH:],
             lease=None,
             when=self._wall(),
-            people=with_person(before.people, self.person),
+            people=with_person(before.people, self.identity),
         )
         if self.reset_requested:
             await self._archive(snapshot)
