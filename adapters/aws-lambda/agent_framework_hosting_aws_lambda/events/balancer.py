@@ -35,7 +35,7 @@ class LoadBalancer(ALB):
     def scope(self) -> Scope:
         event = self.event
         # Health checks have few headers, sometimes none.
-        lines, last = header_lines(event.get("headers") or {}, event.get("multiValueHeaders") or {})
+        lines = header_lines(event.get("headers") or {}, event.get("multiValueHeaders") or {})
         return http_scope(
             event,
             self.context,
@@ -43,9 +43,7 @@ class LoadBalancer(ALB):
             target=self.target,
             query="&".join(parameters(event)).encode(),
             headers=lines,
-            host=last.get("host"),
-            proto=last.get("x-forwarded-proto"),
-            client=peer(last.get("x-forwarded-for")),
+            client=peer(dict(lines).get(b"x-forwarded-for", b"").decode()),
         )
 
     def __call__(self, response: Response) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def parameters(event: LambdaEvent) -> Iterator[str]:
             yield f"{name}={value}"
 
 
-def peer(forwarded: str | None) -> str | None:
+def peer(forwarded: str) -> str | None:
     """Give whom the load balancer itself saw: the last entry. Those before it are the caller's own words."""
     if not forwarded:
         return None

@@ -47,11 +47,10 @@ class HttpApi(HTTPGateway):
     @property
     def scope(self) -> Scope:
         event = self.event
-        lines, last = header_lines(event.get("headers") or {}, {})
+        lines = header_lines(event.get("headers") or {}, {})
         if cookies := event.get("cookies"):
             # A function URL has them in both places.
-            if "cookie" in last:
-                lines = [line for line in lines if line[0] != b"cookie"]
+            lines = [line for line in lines if line[0] != b"cookie"]
             lines.append((b"cookie", "; ".join(cookies).encode()))
         return http_scope(
             event,
@@ -60,8 +59,6 @@ class HttpApi(HTTPGateway):
             target=self.target,
             query=(event.get("rawQueryString") or "").encode(),
             headers=lines,
-            host=last.get("host"),
-            proto=last.get("x-forwarded-proto"),
             client=event["requestContext"]["http"].get("sourceIp"),
         )
 

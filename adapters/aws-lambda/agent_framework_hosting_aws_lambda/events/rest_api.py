@@ -45,7 +45,7 @@ class RestApi(APIGateway):
     @property
     def scope(self) -> Scope:
         event = self.event
-        lines, last = header_lines(event.get("headers") or {}, event.get("multiValueHeaders") or {})
+        lines = header_lines(event.get("headers") or {}, event.get("multiValueHeaders") or {})
         identity: dict[str, Any] = event["requestContext"].get("identity") or {}
         # API Gateway has decoded the parameters; their order among each other is lost.
         return http_scope(
@@ -55,8 +55,6 @@ class RestApi(APIGateway):
             target=self.target,
             query=urlencode(query_parameters(event), doseq=True).encode(),
             headers=lines,
-            host=last.get("host"),
-            proto=last.get("x-forwarded-proto"),
             client=identity.get("sourceIp"),
         )
 

@@ -10,6 +10,8 @@ from .targets import Target
 if TYPE_CHECKING:
     from mangum.types import LambdaContext, LambdaEvent, Scope
 
+HeaderLines = list[tuple[bytes, bytes]]
+
 
 def http_scope(
     event: LambdaEvent,
@@ -18,12 +20,11 @@ def http_scope(
     method: str,
     target: Target,
     query: bytes,
-    headers: list[tuple[bytes, bytes]],
-    host: str | None,
-    proto: str | None,
+    headers: HeaderLines,
     client: str | None,
 ) -> Scope:
-    scheme = "http" if proto == "http" else "https"
+    last = dict(headers)
+    scheme = "http" if last.get(b"x-forwarded-proto") == b"http" else "https"
     root_path, path, raw_path = target
     return {
         "type": "http",
@@ -37,38 +38,28 @@ def http_scope(
         "root_path": root_path,
         "query_string": query,
         "headers": headers,
-        "server": server_address(host, scheme),
+        "server": server_address(last.get(b"host", b"").decode(), scheme),
         "client": (client, 0) if client else None,
         "aws.event": event,
         "aws.context": context,
     }
 
 
-def header_lines(
-    single: Mapping[str, str], multiple: Mapping[str, list[str]]
-) -> tuple[list[tuple[bytes, bytes]], dict[str, str]]:
-    """Give one line per header value, and the last value of each name. Where there is `multiple`, it holds them all.
+def header_lines(single: Mapping[str, str], multiple: Mapping[str, list[str]]) -> HeaderLines:
+    """Give one line per header value. Where there is `multiple`, it holds them all.
 
     Cookies are one line: a `Cookie` may be split on its way (RFC 9113, section 8.2.3) and apps look at one only.
     """
-    lines: list[tuple[bytes, bytes]] = []
-    last: dict[str, str] = {}
-    if multiple:
-        for name, values in multiple.items():
-            lower = name.lower()
-            key = lower.encode()
-            for value in ["; ".join(values)] if lower == "cookie" else values:
-                last[lower] = value
-                lines.append((key, value.encode()))
-    else:
-        for name, value in single.items():
-            lower = name.lower()
-            last[lower] = value
-            lines.append((lower.encode(), value.encode()))
-    return lines, last
+    if not multiple:
+        return [(name.lower().encode(), value.encode()) for name, value in single.items()]
+    lines: HeaderLines = []
+    for name, values in multiple.items():
+        key = name.lower().encode()
+        lines += [(key, value.encode()) for value in (["; ".join(values)] if key == b"cookie" else values)]
+    return lines
 
 
-def server_address(host: str | None, scheme: str) -> tuple[str, int] | None:
+def server_address(host: str, scheme: str) -> tuple[str, int] | None:
     """Split a `Host` header, which is the caller's: anything may stand in it."""
     if not host:
         return None

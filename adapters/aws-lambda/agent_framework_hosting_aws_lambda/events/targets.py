@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 Target = tuple[str, str, bytes]
@@ -24,6 +25,7 @@ def encoded_target(root: str, rest: str) -> Target:
     return root, path, raw.encode()
 
 
+@lru_cache(maxsize=64)
 def decoded_target(root: str, rest: str) -> Target:
     """Take a path that the platform has decoded: HTTP API. `raw_path` is then one that gives this path."""
     path = root + (rest or "/")
