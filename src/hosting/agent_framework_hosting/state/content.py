@@ -100,11 +100,14 @@ async def acquire(
         TurnConflict: The lease got lost meanwhile.
     """
     found = holding.found if load else None
+    if holding.found is not None and holding.found.garbage:
+        holding.unremoved.update(holding.found.garbage)
+        holding.meanwhile(remove(holding.store, keeper, holding.found.garbage, left=holding.unremoved))
+    if found is None or (found.checkpoint is None and (found.snapshot is None or found.snapshot.name is None)):
+        await shielded(holding.acquire(head))
+        return await load_content(holding.store, found, keeper)  # All of it is in the head.
     reading = asyncio.ensure_future(load_content(holding.store, found, keeper, to_reset=to_reset))
     try:
-        if holding.found is not None and holding.found.garbage:
-            holding.unremoved.update(holding.found.garbage)
-            holding.meanwhile(remove(holding.store, keeper, holding.found.garbage, left=holding.unremoved))
         await shielded(holding.acquire(head))
         try:
             return await reading

@@ -227,7 +227,8 @@ class ObjectStore:
         async def read(store: Client, bound: asyncio.Timeout) -> tuple[bytes, Version] | Answer:
             found = await store.get_async(path, options=options)
             size = found.meta["size"]
-            bound.reschedule(asyncio.get_running_loop().time() + self._allowed(size))
+            if size > BYTES_PER_SECOND:
+                bound.reschedule(asyncio.get_running_loop().time() + self._allowed(size))
             content, version = bytes(await found.bytes_async()), found.meta["e_tag"]
             return Answer() if version is None else (content, version)
 
@@ -268,7 +269,7 @@ class ObjectStore:
         """Do something once, and give what came of it or the answer that refuses it."""
         from obstore.exceptions import BaseError
 
-        with activity.under_way():
+        with activity:
             connection = await self._connected()
             try:
                 async with asyncio.timeout(self._allowed(size)) as bound:

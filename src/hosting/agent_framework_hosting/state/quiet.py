@@ -6,11 +6,9 @@ A process whose interpreter ends while such a thread still has a word for it is 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Generator
 
 from ..errors import StateUnavailable
 
@@ -19,7 +17,7 @@ PATIENCE = 2.0
 
 
 class Activity:
-    """The operations of a process. `under_way` surrounds each; the end of the process waits for the last."""
+    """The operations of a process, each of which is surrounded by it; the end of the process waits for the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,22 +27,12 @@ class Activity:
         self._ending = False
         os.register_at_fork(after_in_child=self._renew_lock)
 
-    @contextlib.contextmanager
-    def under_way(self) -> Generator[None]:
-        """Surround an operation.
+    def __enter__(self) -> None:
+        """Begin an operation.
 
         Raises:
             StateUnavailable: The process is a fork of one that has used an object store, or it is ending.
         """
-        self._enter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open -= 1
-                self._last = time.monotonic()
-
-    def _enter(self) -> None:
         pid = os.getpid()
         with self._lock:
             if self._pid == 0:
@@ -58,6 +46,11 @@ class Activity:
             if self._ending:
                 raise StateUnavailable("The process is ending: object stores take no more operations.")
             self._open += 1
+
+    def __exit__(self, *failure: object) -> None:
+        with self._lock:
+            self._open -= 1
+            self._last = time.monotonic()
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()  # another thread may have held the old one

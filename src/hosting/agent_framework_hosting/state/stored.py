@@ -67,7 +67,7 @@ class StoredConversations:
         to_reset: bool = False,
     ) -> StoredTurn:
         path = conversation_path(check_key(key))
-        take = _Take(key, path, turn_id or random_id(), self.clock.now(), to_reset)
+        take = _Take(key, path, turn_id, self.clock.now(), to_reset)
         try:
             leave = await self.queues.enter(path, self.limits.turn_timeout.total_seconds())
         except TimeoutError:
@@ -88,7 +88,7 @@ class StoredConversations:
 
     def _turn(self, take: _Take, head: Head | None, version: Version | None, leave: Callable[[], None]) -> StoredTurn:
         holding = self.holding(take.path, take.key, head, version)
-        return StoredTurn(holding, take.turn_id, keeper=self.keeper, leave=leave, wall=self.wall)
+        return StoredTurn(holding, take.turn_id or random_id(), keeper=self.keeper, leave=leave, wall=self.wall)
 
     def holding(self, path: str, key: str, head: Head | None, version: Version | None) -> Holding:
         """Make what a conversation that was found like that is taken with."""
@@ -99,7 +99,7 @@ class StoredConversations:
         head, version = await self.read(take.key, take.path)
         delay = _FIRST_POLL
         while True:
-            if head is not None and not take.to_reset and head.knows(take.turn_id):
+            if head is not None and not take.to_reset and take.turn_id is not None and head.knows(take.turn_id):
                 raise TurnRepeated.of_request()
             if self.sightings.remaining(take.path, head, ttl) == 0:
                 if not take.to_reset:
@@ -169,6 +169,6 @@ class _Take:
 
     key: str
     path: str
-    turn_id: str
+    turn_id: str | None
     start: Instant
     to_reset: bool
