@@ -70,10 +70,11 @@ async def list_conversations(arguments: argparse.Namespace) -> None:
     from ..state.inspection import Inspection
 
     stores, _ = find_place(arguments)
-    if not arguments.json:
-        print(f"{'HASH':12}  {'LAST USED':20}  {'SIZE':>9}  {'UPDATES':>7}  {'STATE':7}  KEY")
+    header = "" if arguments.json else f"{'HASH':12}  {'LAST USED':20}  {'SIZE':>9}  {'UPDATES':>7}  {'STATE':7}  KEY\n"
     async for rows in Inspection(stores).rows():
         for row in rows:
+            print(end=header)
+            header = ""
             if row.state == "deleted" and not arguments.deleted:
                 continue
             if arguments.json:
@@ -83,6 +84,7 @@ async def list_conversations(arguments: argparse.Namespace) -> None:
                     f"{row.hash[:12]}  {shown_time(row.last_used):20}  {shown_size(row.size):>9}  {row.updates:7}  "
                     f"{row.state:7}  {shown_key(row.key)}"
                 )
+    print(end=header)
 
 
 def run_show(arguments: argparse.Namespace) -> int:

@@ -210,7 +210,7 @@ class ObjectStore:
 
         answer = await self._repeated(names)
         if isinstance(answer, Answer):
-            raise self._failure(f"list {prefix}", answer)
+            raise self._failure(f"list {prefix or 'documents'}", answer)
         return answer
 
     async def _read(
