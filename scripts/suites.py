@@ -25,9 +25,9 @@ PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/aws_lambda")
 PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
 NO_TESTS = 5
 # What the tests do is mostly waiting.
-PROCESSES = 2
-# The oldest Python has one process beside those; object stores are proved there by their own suites.
-BESIDE = ("-k", "not (s3 or blob) or state")
+PROCESSES = 3
+# The oldest Python has one process beside those; object stores are proved there by the suite of all stores.
+BESIDE = ("-k", "not (s3 or blob) or test_stores")
 
 
 class Outcome(NamedTuple):

@@ -46,7 +46,7 @@ FAILURES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_reply_that_fails_is_sent_again_without_another_run(tmp_path: Path, name: str) -> None:
-    async with serving(tmp_path, timeout=0.2) as webhook:
+    async with serving(tmp_path, timeout=1.0) as webhook:
         webhook.receiver.answers.append(FAILURES[name])
         await webhook.send()
         webhook.clock.now += await attempted(webhook)

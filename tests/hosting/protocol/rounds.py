@@ -15,7 +15,7 @@ from agent_framework_hosting.lifespan import Lifespan
 from tests.hosting.protocol.diary import SHORT, Diary, request
 
 # A conversation knows the last 64 turns. More must not come while a client is frozen, or its process is replaced.
-PAUSE, POST_PAUSE = 0.5, 0.5
+PAUSE, POST_PAUSE = 1.0, 1.0
 # An update whose every process is killed is set aside some day: not in this test, which kills so often.
 LIMITS: HostLimits = replace(
     SHORT, lease=timedelta(seconds=1), turn_timeout=timedelta(seconds=30), update_attempts=1000

@@ -700,7 +700,7 @@ async def test_notes_of_savers_that_died_do_not_pile_up(store: StateStore) -> No
     faulty = FaultStore(store)
     await StateCheckpointStorage(store).save(checkpoint("first", 1))
     faulty.plan(away, kind="put", name="/c/", times=None)
-    for number in range(150):
+    for number in range(80):
         with pytest.raises(StateUnavailable):
             await patient(faulty).save(checkpoint(f"dead{number}", 1000 + number))
     faulty.clear()
