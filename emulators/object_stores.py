@@ -31,15 +31,8 @@ from typing import IO, ClassVar, Self
 START = 60.0
 VERSION = "2023-11-03"
 MEMORY = 1024
-# Ends the process with its standard input, which is a pipe from the process that started it.
-MOTO = """
-import logging, os, sys
-from moto.server import ThreadedMotoServer
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False).start()
-sys.stdin.read()
-os._exit(0)
-"""
+# Each ends with its standard input, which is a pipe from the process that started it.
+S3_SERVER = Path(__file__).with_name("s3_server.py")
 WATCH = "data:text/javascript,process.stdin.on('end',()=>process.exit(0));process.stdin.resume()"
 
 
@@ -119,7 +112,7 @@ class Moto(Emulator):
     """S3, as moto has it. It lets everybody do everything."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-c", MOTO, str(self.port)]
+        return [sys.executable, os.fspath(S3_SERVER), str(self.port)]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from emulators.object_stores import Azurite, Moto
 from scripts.toolchain import AZURITE_MAIN, LAMBDA_EMULATOR, node
@@ -17,6 +18,10 @@ from scripts.workspace import ROOT
 
 # Contract suites live there: their asserts say as much as those of a test module.
 pytest.register_assert_rewrite("tests.support")
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 PARTS: dict[str, Callable[[], bool]] = {
     "azurite": lambda: AZURITE_MAIN.is_file() and node() is not None,
