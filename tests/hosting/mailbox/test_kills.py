@@ -12,7 +12,7 @@ import pytest
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.mailbox.desk import Times, check_at_rest, dead, desk, head_of, post
 from tests.hosting.mailbox.worker import work
-from tests.hosting.protocol.diary import LARGE, SHORT, Diary, read_diary
+from tests.hosting.protocol.diary import LARGE, LONG, SHORT, Diary, read_diary
 from tests.support.faults import Worker, spawning
 from tests.support.places import StatePlace
 from tests.support.stores import Fault, kill_after, kill_before
@@ -23,8 +23,8 @@ SPAWNING = spawning("tests.hosting.mailbox.worker")
 async def killed(
     place: StatePlace, key: str, words: list[str], how: dict[str, Any], fault: Fault, **where: Any
 ) -> tuple[int, list[str]]:
-    """Kill a process at one of its operations; give its exit code and what it said before."""
-    with Worker(SPAWNING, work, place.state_dir, key, words, how, (fault, where)) as worker:
+    """Kill a process at one of its operations (no renewal is one); give its exit code and what it said before."""
+    with Worker(SPAWNING, work, place.state_dir, key, words, {**how, "limits": LONG}, (fault, where)) as worker:
         return await worker.end(), worker.said()
 
 

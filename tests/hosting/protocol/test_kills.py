@@ -11,7 +11,7 @@ import pytest
 
 from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.state.store import StateStore
-from tests.hosting.protocol.diary import LARGE, SHORT, Diary, hosted, read_diary, say
+from tests.hosting.protocol.diary import LARGE, LONG, SHORT, Diary, hosted, read_diary, say
 from tests.hosting.protocol.modes import MODES, Mode
 from tests.hosting.protocol.worker import take_turn
 from tests.support.faults import ManualClock, Worker, spawning
@@ -24,8 +24,8 @@ SPAWNING = spawning("tests.hosting.protocol.worker")
 async def killed(
     path: str, key: str, how: dict[str, Any], fault: Fault, nth: int, word: str = "killed"
 ) -> tuple[int, list[Any]]:
-    """Kill a process at the nth operation of its turn; give its exit code and what it said before."""
-    with Worker(SPAWNING, take_turn, path, key, word, how, (fault, {"nth": nth})) as worker:
+    """Kill a process at the nth operation of its turn (no renewal is one); give its exit code and what it said."""
+    with Worker(SPAWNING, take_turn, path, key, word, {**how, "limits": LONG}, (fault, {"nth": nth})) as worker:
         return await worker.end(), worker.said()
 
 
