@@ -67,8 +67,10 @@ class Hook:
             os.write(self._replies, f"{update.id}\n".encode())
 
 
-def request(key: str, word: str, *, fresh: bool = False) -> ChannelRequest:
-    return ChannelRequest("probe", "run", word, session=ChannelSession(key, fresh=fresh))
+def request(key: str, word: str, *, parent: str | None = None) -> ChannelRequest:
+    """Ask for a turn; one that goes on from a parent, under a key that nobody knows, needs no lease."""
+    session = ChannelSession(key, parent=parent, fresh=parent is not None)
+    return ChannelRequest("probe", "run", word, session=session)
 
 
 def begin(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
@@ -99,7 +101,8 @@ def take_turns(connection: Connection, state_dir: str, key: str, name: str, coun
 def converse(connection: Connection, state_dir: str, count: int, seconds: float) -> None:
     """Take one turn in each of `count` conversations at once, as often as told: with a lease, or without.
 
-    Says when they began and ended.
+    Both read the conversation and save it; without a lease under a new key, where nobody else can be. Says when they
+    began and ended.
     """
 
     async def work() -> None:
@@ -107,12 +110,14 @@ def converse(connection: Connection, state_dir: str, count: int, seconds: float)
         host = AgentFrameworkHost(ListAgent(seconds), channels=[probe], state_dir=state_dir, limits=PATIENT)
         lifespan = Lifespan(host.app)
         await lifespan.start()
+        keys = [f"{os.getpid()} {number}" for number in range(count)]
+        await asyncio.gather(*(probe.context.run(request(key, "first")) for key in keys))
         connection.send("ready")
         while (round_ := await asyncio.to_thread(connection.recv)) is not None:
             name, leased = round_
             began = time.monotonic()
-            keys = [f"{name} {leased} {os.getpid()} {number}" for number in range(count)]
-            await asyncio.gather(*(probe.context.run(request(key, "word", fresh=not leased)) for key in keys))
+            turns = [request(key, "word") if leased else request(f"{key} {name}", "word", parent=key) for key in keys]
+            await asyncio.gather(*map(probe.context.run, turns))
             connection.send((began, time.monotonic()))
         await lifespan.stop()
 

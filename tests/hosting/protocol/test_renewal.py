@@ -24,7 +24,7 @@ from tests.support.stores import Fault, FaultStore, Gate, away, calling, lost_an
 
 KEY = "chat:1"
 PATIENCE = 20
-SHORT = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=PATIENCE))
+SHORT = HostLimits(lease=timedelta(seconds=1), turn_timeout=timedelta(seconds=PATIENCE))
 RENEWALS = 2
 
 
