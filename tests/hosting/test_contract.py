@@ -89,10 +89,11 @@ MODULES = {
     "exchange": ["Exchange"],
     "jsonable": ["NotJson", "jsonable", "plain"],
     "lifespan": ["Lifespan", "LifespanFailed"],
+    "outputs": ["contents_of", "outputs_of"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
-    "sse": ["SILENCE", "EventStream", "encode_event"],
+    "sse": ["EVENT_HEADERS", "SILENCE", "EventStream", "encode_event"],
     "storage": ["StateCheckpointStorage", "StateSessionStore", "open_store"],
-    "surrogates": ["utf8"],
+    "surrogates": ["scrub", "utf8"],
 }
 ALIASES = ["Auth", "ChannelResponseHook", "ChannelRunHook", "ChannelStreamUpdateHook", "StateStore", "Target"]
 

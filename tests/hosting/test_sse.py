@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message
 
-from agent_framework_hosting.sse import EventStream, encode_event
+from agent_framework_hosting.sse import BOUND, HELD, EventStream, encode_event
 from tests.support.asgi import PATIENCE, Connection
 from tests.support.sse import Event, parse_events
 
@@ -421,3 +421,143 @@ async def test_a_client_that_takes_nothing_of_a_failure_counts_as_gone() -> None
         connection.taken = 2
         await connection.over()
     assert connection.body == b"data: 1\n\n"
+
+
+def in_still_time(work: Callable[[StillLoop], Coroutine[Any, Any, None]]) -> None:
+    loop = StillLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work(loop))
+
+
+def test_many_frames_are_few_messages() -> None:
+    sent = [encode_event(str(number)) for number in range(50_000)]
+
+    async def quick(loop: StillLoop) -> None:
+        async with Connection(stream(frames_of(*sent))) as connection:
+            assert (await connection.end()).body == b"".join(sent)
+            sizes = [len(message["body"]) for message in connection.outgoing[1:]]
+            assert len(sizes) < 40
+            assert max(sizes) < BOUND + len(sent[-1])
+
+    in_still_time(quick)
+
+
+@pytest.mark.parametrize(("each", "behind"), [(HELD * 1.1, 0), (HELD * 0.6, 1)], ids=["slow", "quicker"])
+def test_a_source_that_works_without_waiting_is_heard_all_the_same(each: float, behind: int) -> None:
+    heard: list[bytes] = []
+
+    async def work(loop: StillLoop) -> None:
+        async def frames() -> AsyncGenerator[bytes, None]:
+            for number in range(100):
+                yield encode_event(str(number))
+                heard.append(connection.body)
+                loop.now += each
+
+        async with Connection(stream(frames())) as connection:
+            await connection.end()
+        for number in range(behind, 100):
+            assert encode_event(str(number - behind)) in heard[number]
+
+    in_still_time(work)
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["quick", "waiting"])
+async def test_what_a_client_does_not_read_is_bounded(pause: bool) -> None:
+    made = 0
+    frame = b"data: " + b"x" * 992 + b"\n\n"
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        nonlocal made
+        while True:
+            made += 1
+            yield frame
+            if pause:
+                await asyncio.sleep(0)
+
+    async with Stalled(stream(frames(), patience=0.1)) as connection:
+        connection.taken = 100
+        await connection.over()
+    taken = len(connection.body)
+    assert taken > 0
+    assert made * len(frame) - taken <= 2 * (BOUND + len(frame))
+
+
+async def test_what_was_said_before_a_pause_is_out_before_the_pause_is_over() -> None:
+    gates = [asyncio.Event() for _ in range(30)]
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        for number, gate in enumerate(gates):
+            for part in range(number):
+                yield encode_event(f"{number} {part}")
+            yield encode_event(f"{number} end")
+            await gate.wait()
+
+    async with Connection(stream(frames())) as connection:
+        for number, gate in enumerate(gates):
+            await connection.until_body(encode_event(f"{number} end"))
+            gate.set()
+        assert len(parse_events((await connection.end()).body)) == sum(range(31))
+
+
+def test_a_pause_is_two_rounds_of_the_loop_long_enough() -> None:
+    """A lone frame leaves in the round after the one in which its source began to wait."""
+
+    async def lone(loop: StillLoop) -> None:
+        sent: list[Message] = []
+        said = asyncio.Queue[bytes]()
+
+        async def frames() -> AsyncGenerator[bytes, None]:
+            while True:
+                yield await said.get()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        request = asyncio.create_task(stream(frames())({}, asyncio.Queue[Message]().get, send))
+        await loop.move(0)
+        for number in range(20):
+            said.put_nowait(encode_event(str(number)))
+            for _ in range(4):  # to wake the source, to wake who sends, and one each for them to have run
+                await asyncio.sleep(0)
+            assert sent[-1]["body"] == encode_event(str(number))
+        request.cancel()
+
+    in_still_time(lone)
+
+
+steps = st.lists(st.integers(0, 3) | st.binary(min_size=1, max_size=50) | st.just(b"x" * 40_000), max_size=60)
+
+
+@given(steps, st.booleans())
+def test_whatever_is_said_and_waited_for_arrives_complete_and_in_order(said: list[int | bytes], slow: bool) -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        for step in said:
+            if isinstance(step, bytes):
+                yield step
+            else:
+                for _ in range(step):
+                    await asyncio.sleep(0)
+
+    async def heard() -> bytes:
+        async with (SlowConnection if slow else Connection)(stream(frames())) as connection:
+            return (await connection.end()).body
+
+    assert asyncio.run(heard()) == b"".join(step for step in said if isinstance(step, bytes))
+
+
+class SlowConnection(Connection):
+    async def deliver(self, message: Message) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await super().deliver(message)
+
+
+async def test_a_server_that_refuses_a_message_is_told_of_and_the_source_is_closed() -> None:
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            raise RuntimeError("unexpected message")
+
+    source = Source(b"data: 1\n\n")
+    with pytest.raises(RuntimeError, match="unexpected message"):
+        await stream(source.frames())({}, asyncio.Queue[Message]().get, send)
+    assert source.ended == "GeneratorExit"

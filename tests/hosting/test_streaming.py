@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +266,118 @@ async def test_another_task_may_close_a_stream_that_is_waited_for(agent: OwnStre
         with pytest.raises(ConfigurationError, match="closed before"):
             await waiter
         assert (await served.ask("a", "y")).result.text == "1: y"
+
+
+word: ContextVar[str] = ContextVar("word", default="the caller's")
+
+
+class Remembering(ScriptedAgent):
+    """Sets a variable, says what it finds in it after each update, and takes it back."""
+
+    def __init__(self, *, waits: bool) -> None:
+        super().__init__()
+        self.waits = waits
+        self.ended: list[str] = []
+
+    async def updates(
+        self, messages: list[Message], session: AgentSession | None
+    ) -> AsyncIterator[AgentResponseUpdate]:
+        yield text_update(word.get())
+        token = word.set("the agent's")
+        try:
+            for _ in range(2):
+                if self.waits:
+                    await asyncio.sleep(0)
+                yield text_update(word.get())
+        finally:
+            word.reset(token)
+            self.ended.append(word.get())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_an_agent_sets_in_its_context_is_there_for_it_alone(waits: bool, state_dir: Path | None) -> None:
+    agent = Remembering(waits=waits)
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "x")
+        heard: list[str] = []
+        async for update in turn:
+            heard.append(update.text)
+            assert word.get() == "the caller's"
+        await turn
+    assert heard == ["the caller's", "the agent's", "the agent's"]
+    assert agent.ended == ["the caller's"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_agent_that_is_closed_by_another_task_cleans_up_in_its_own_context(waits: bool) -> None:
+    agent = Remembering(waits=waits)
+    async with serving(agent) as served:
+        turn = await served.stream("a", "x")
+        updates = aiter(turn)
+        assert [(await anext(updates)).text for _ in range(2)] == ["the caller's", "the agent's"]
+        await asyncio.create_task(turn.aclose())
+    assert agent.ended == ["the caller's"]
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["cancelled", "closed"])
+@pytest.mark.parametrize("rest", [["done"], []], ids=["goes-on", "ends"])
+async def test_an_agent_that_swallows_its_cancellation_is_over_all_the_same(
+    rest: list[str], close: bool, state_dir: Path | None
+) -> None:
+    waiting = asyncio.Event()
+
+    async def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        if messages[-1].text == "wait":
+            waiting.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return rest
+        return ["done"]
+
+    async with serving(ScriptedAgent(act), state_dir=state_dir) as served:
+        turn = await served.stream("a", "wait")
+        reader = asyncio.create_task(turn.get_final_response())
+        async with asyncio.timeout(10):
+            await waiting.wait()
+            if close:
+                await turn.aclose()
+            else:
+                reader.cancel()
+        with pytest.raises(ConfigurationError if close else asyncio.CancelledError):
+            await reader
+        assert turn.hosted is None
+        assert (await served.ask("a", "y")).result.text == "done"
+
+
+async def test_an_agent_that_closes_its_own_stream_is_stopped_there() -> None:
+    streams: list[Any] = []
+    ended: list[str] = []
+
+    async def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        try:
+            await streams[0].aclose()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return ["done"]
+
+    async with serving(ScriptedAgent(act)) as served:
+        streams.append(await served.stream("a", "x"))
+        async with asyncio.timeout(10):
+            assert [update async for update in streams[0]] == []
+    assert ended == ["cancelled"]
+
+
+async def test_a_read_stream_leaves_nothing_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(ScriptedAgent()) as served:
+            turn = await served.stream("a", "x")
+            updates = [update async for update in turn]
+            await turn
+            gone = weakref.ref(turn)
+            del turn, updates
+            assert gone() is None
+    finally:
+        gc.enable()

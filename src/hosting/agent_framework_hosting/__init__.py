@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from .auth import Auth, Unauthenticated
 from .channels import (
+    Attach,
     Channel,
     ChannelContribution,
     ChannelResponseHook,
@@ -25,6 +26,7 @@ from .errors import (
     TurnBusy,
     TurnConflict,
     TurnRepeated,
+    UnknownConversation,
 )
 from .host import AgentFrameworkHost
 from .isolation import (
@@ -68,6 +70,7 @@ __all__ = [
     "ISOLATION_HEADER_CHAT",
     "ISOLATION_HEADER_USER",
     "AgentFrameworkHost",
+    "Attach",
     "Auth",
     "Channel",
     "ChannelCommand",
@@ -103,6 +106,7 @@ __all__ = [
     "TurnConflict",
     "TurnRepeated",
     "Unauthenticated",
+    "UnknownConversation",
     "get_current_isolation_keys",
     "isolation_key",
     "reset_current_isolation_keys",

@@ -22,6 +22,7 @@ ChannelStreamUpdateHook = Callable[
 ]
 
 
+Attach = Callable[[HostedRunResult[Any]], bytes]
 OnSaved = Callable[[HostedRunResult[Any]], Awaitable[None]]
 OnUpdate = Callable[["InboundUpdate"], Awaitable[None]]
 

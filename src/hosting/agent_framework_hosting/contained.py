@@ -33,8 +33,10 @@ class Contained:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         cancelled = self._task is not None and self._task.cancelling() > self._before
+        if error is None and not cancelled:
+            return
         match error:
-            case None:
+            case None | StopAsyncIteration():
                 if cancelled:
                     # The target swallowed it; whoever asked for it is gone all the same.
                     raise asyncio.CancelledError

@@ -13,7 +13,7 @@ from .state.store import ScopedStore, StateStore
 if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
 
-    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
+    from .channels import Attach, ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
     from .targets import TargetSource
     from .turns import Turns
     from .updates import InboundUpdate
@@ -37,9 +37,11 @@ class ChannelContext:
         limits: HostLimits,
         *,
         accept: Callable[[InboundUpdate], Awaitable[bool]] | None = None,
+        delete: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self.limits = limits
         self._accept = accept
+        self._delete = delete
         self.documents = ScopedStore(store, f"d/{name}")
         self._name = name
         self._source = source
@@ -63,11 +65,14 @@ class ChannelContext:
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
         on_saved: OnSaved | None = None,
+        attach: Attach | None = None,
     ) -> HostedRunResult[Any]:
         """Run one turn and save it.
 
         `on_saved` is awaited with the result, after the response hook: also, for some seconds, where the caller was
-        cancelled when saving had begun. It is the place for what belongs to a saved turn.
+        cancelled when saving had begun. It is the place for what belongs to a saved turn. `attach` gives the JSON that
+        the conversation keeps for the channel (`attachment`), which goes into the same write as the turn; where the
+        request has a `copy`, that one keeps it, and where a response hook changes the result, a write of its own.
 
         Raises:
             InvalidRequest: The target cannot be run with this input, options or responses.
@@ -86,6 +91,7 @@ class ChannelContext:
             response_hook=response_hook,
             channel_name=channel_name or self._name,
             on_saved=on_saved,
+            attach=attach,
         )
 
     async def run_stream(
@@ -98,6 +104,7 @@ class ChannelContext:
         response_hook: ChannelResponseHook | None = None,
         channel_name: str | None = None,
         on_saved: OnSaved | None = None,
+        attach: Attach | None = None,
     ) -> HostedStream:
         """Start one turn; the same errors as `run`, here or while the stream is consumed."""
         return await self._turns.stream(
@@ -108,11 +115,44 @@ class ChannelContext:
             response_hook=response_hook,
             channel_name=channel_name or self._name,
             on_saved=on_saved,
+            attach=attach,
         )
 
     async def reset_session(self, isolation_key: str) -> None:
         """Start the conversation anew; its history is archived. Within a turn of it, when that turn is saved."""
         await self._turns.reset(isolation_key, channel_name=self._name)
+
+    async def attachment(self, isolation_key: str) -> bytes | None:
+        """Read what `attach` gave to the last turn of a conversation; None if there is none, or no such conversation.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+            StateDamaged: It cannot be read.
+        """
+        return await self._turns.conversations.attachment(isolation_key)
+
+    async def begin(self, isolation_key: str, attachment: bytes) -> None:
+        """Begin a conversation without a turn, under a key that nobody else can know.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        turn = await self._turns.conversations.begin(isolation_key, fresh=True)
+        try:
+            await turn.commit(snapshot=None, checkpoint=None, attachment=attachment)
+        finally:
+            await turn.end()
+
+    async def delete(self, isolation_key: str) -> bool:
+        """Delete a conversation with all that belongs to it; False if there is none. A running turn is not saved.
+
+        Raises:
+            TurnConflict: It was begun anew meanwhile.
+            StateUnavailable: The store did not answer. Do it again.
+        """
+        if self._delete is None:
+            raise ConfigurationError("This context was made without a host that could delete conversations.")
+        return await self._delete(isolation_key)
 
     async def accept(self, update: InboundUpdate) -> bool:
         """Take an update over: once this has returned it is worked on until it is done or set aside.

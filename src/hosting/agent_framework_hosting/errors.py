@@ -25,6 +25,13 @@ class InvalidRequest(HostingError):
         self.field = field
 
 
+class UnknownConversation(InvalidRequest):
+    """There is no conversation under the key that a request goes on from, or must go on in."""
+
+    def __init__(self) -> None:
+        super().__init__("session", "There is no such conversation to continue from.")
+
+
 class StateUnavailable(HostingError):
     """The state store did not answer in time; nothing that was acknowledged is lost. HTTP 503."""
 

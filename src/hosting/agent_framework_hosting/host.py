@@ -98,17 +98,19 @@ class AgentFrameworkHost:
     def _contribute(self) -> list[tuple[Channel, ChannelContribution]]:
         """Ask each channel, once, what it adds to the app."""
         if self._contributions is None:
-            store, limits = self._places.locations.sessions, self._limits
-            self._contributions = [
-                (
-                    channel,
-                    channel.contribute(
-                        ChannelContext(channel.name, self._source, self._turns, store, limits, accept=self._accept)
-                    ),
-                )
-                for channel in self._channels
-            ]
+            self._contributions = [(channel, channel.contribute(self._context(channel))) for channel in self._channels]
         return self._contributions
+
+    def _context(self, channel: Channel) -> ChannelContext:
+        return ChannelContext(
+            channel.name,
+            self._source,
+            self._turns,
+            self._places.locations.sessions,
+            self._limits,
+            accept=self._accept,
+            delete=partial(self._places.delete, self._turns.conversations),
+        )
 
     @property
     def updates(self) -> HostUpdates | None:

@@ -64,6 +64,22 @@ class StatePlaces:
 
         return TransientConversations(self._limits)
 
+    async def delete(self, conversations: Conversations, key: str) -> bool:
+        """Delete one of the conversations that `conversations` gave; False if there is none.
+
+        Raises:
+            TurnConflict, StateDamaged, StateUnavailable: As `Deleter.delete`.
+        """
+        from .state.transient import TransientConversations
+
+        if isinstance(conversations, TransientConversations):
+            return conversations.delete(key)
+
+        from .state.deletion import delete_conversation
+        from .state.documents import stores_of
+
+        return await delete_conversation(stores_of(self.locations), key)
+
     def mailboxes(self, conversations: Conversations) -> Mailboxes:
         """Make the mailboxes beside the conversations that `conversations` gave."""
         from .state.stored import StoredConversations

@@ -22,14 +22,26 @@ class ChannelSession:
 
     `parent` copies that conversation and saves the result under `isolation_key`. `fresh` promises that nobody
     else can know the key (it was just minted from random bits), which saves the turn its lease; another key ends that.
+    With `existing` the conversation must be there already. `copy` is a fresh key as well, under which the conversation
+    as this turn left it is saved a second time, to be continued from there.
     """
 
-    __slots__ = ("_isolation_key", "fresh", "parent")
+    __slots__ = ("_isolation_key", "copy", "existing", "fresh", "parent")
 
-    def __init__(self, isolation_key: str | None = None, *, parent: str | None = None, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        isolation_key: str | None = None,
+        *,
+        parent: str | None = None,
+        fresh: bool = False,
+        existing: bool = False,
+        copy: str | None = None,
+    ) -> None:
         self._isolation_key = isolation_key
         self.parent = parent
         self.fresh = fresh
+        self.existing = existing
+        self.copy = copy
 
     @property
     def isolation_key(self) -> str | None:

@@ -14,7 +14,7 @@ from .surrogates import utf8
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["SILENCE", "EventStream", "encode_event"]
+__all__ = ["EVENT_HEADERS", "SILENCE", "EventStream", "encode_event"]
 
 EVENT_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream",
@@ -27,6 +27,15 @@ SILENCE = 15.0
 
 PATIENCE = 60.0
 """Seconds after which a client that does not take a frame counts as gone."""
+
+BOUND = 64 * 1024
+"""Bytes that are collected at most; as many again may be on their way to the client."""
+
+HELD = 0.001
+"""Seconds without a message after which a frame is sent before the source is asked for the next.
+
+It may work on without waiting; others on its loop get their turn by this, too.
+"""
 
 
 def encode_event(data: str, *, event: str | None = None, id: str | None = None) -> bytes:
@@ -56,7 +65,7 @@ def check_line(value: str) -> str:
 
 
 class EventStream(StreamingResponse):
-    """Sends frames as they come, and a comment after every `interval` seconds of silence.
+    """Sends frames whenever the source waits, and a comment after every `interval` seconds of silence.
 
     The response starts with its first byte. A failure before that is an ordinary response, made by `refuse`; one
     after it is a last frame, made by `report`. `headers` are read when the response starts, so that the source can
@@ -64,7 +73,7 @@ class EventStream(StreamingResponse):
     stands; it is closed in every case.
 
     The source runs in the request's own task throughout, so that what it enters (context variables, cancel
-    scopes) it leaves in the same one.
+    scopes) it leaves in the same one. Frames are sent by another, many at once where they come quickly.
     """
 
     def __init__(
@@ -99,7 +108,8 @@ class EventStream(StreamingResponse):
             async with asyncio.timeout(None) as connection:
                 helpers += [
                     asyncio.create_task(watch(receive, writer, connection)),
-                    asyncio.create_task(keep_alive(writer, connection, self.interval)),
+                    asyncio.create_task(carry(writer, connection)),
+                    asyncio.create_task(keep_alive(writer, self.interval)),
                 ]
                 refusal = await self.pump(writer)
         except TimeoutError:
@@ -118,46 +128,89 @@ class EventStream(StreamingResponse):
     async def pump(self, writer: EventWriter) -> Response | None:
         try:
             async for frame in self.frames:
-                await writer.write(frame)
+                if writer.add(frame):
+                    await writer.taken()
                 if writer.gone:
-                    break
+                    return None
         except Exception as error:
-            if not writer.started:
+            if not writer.begun:
                 return self.refuse(error)
-            await writer.write(self.report(error))
+            writer.add(self.report(error))
+        await writer.taken()
         return None
 
 
 class EventWriter:
-    """One response: starts it with the first frame, keeps writes apart, notes when the client is gone."""
+    """One response: collects frames, starts it with the first ones, notes when the client is gone.
+
+    How much is collected begins with one frame, and doubles with every time that the client has taken it: a source
+    is not asked for what nobody takes, and a fast one is not slowed down.
+    """
 
     def __init__(self, start: Callable[[], Message], send: Send, patience: float) -> None:
         self.start = start
         self.send = send
         self.patience = patience
         self.clock = asyncio.get_running_loop().time
-        self.lock = asyncio.Lock()
+        self.frames: list[bytes] = []
+        self.size = 0
+        self.window = 1
+        self.last = self.clock()
+        self.some = asyncio.Event()
+        self.none = asyncio.Event()
         self.started = False
         self.gone = False
+        self.failure: Exception | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client sees a response already, or is about to."""
+        return self.started or bool(self.frames)
+
+    def add(self, frame: bytes) -> bool:
+        """Collect a frame, and tell whether it is time to wait until it is `taken`."""
+        if not self.frames:
+            self.none.clear()
+            self.some.set()
+        self.frames.append(frame)
+        self.size += len(frame)
+        return self.size >= self.window or self.clock() - self.last > HELD
+
+    async def taken(self) -> None:
+        """Wait until the client has everything, or is gone."""
+        if self.begun and not self.gone:
+            await self.none.wait()
+
+    async def flush(self) -> None:
+        """Wait for frames, and send what has come together by the time that others have had their turn."""
+        await self.some.wait()
+        self.some.clear()
+        frames, self.frames, self.size = self.frames, [], 0
+        await self.write(b"".join(frames))
+        self.window = min(2 * self.window, BOUND)
+        if self.gone or not self.frames:
+            self.none.set()
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        try:
+            # A client that stops reading must not hold a conversation for ever.
+            async with asyncio.timeout(self.patience):
+                if not self.started:
+                    self.started = True
+                    await self.send(self.start())
+                await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        except OSError:  # ASGI specification, "Disconnected Client"; a TimeoutError is one too.
+            self.gone = True
+        except Exception as error:
+            self.gone = True
+            self.failure = error
         self.last = self.clock()
 
-    async def write(self, frame: bytes, *, more: bool = True) -> None:
-        async with self.lock:
-            if self.gone:
-                return
-            try:
-                # A client that stops reading must not hold a conversation for ever.
-                async with asyncio.timeout(self.patience):
-                    if not self.started:
-                        self.started = True
-                        await self.send(self.start())
-                    await self.send({"type": "http.response.body", "body": frame, "more_body": more})
-            except OSError:  # ASGI specification, "Disconnected Client"; a TimeoutError is one too.
-                self.gone = True
-            self.last = self.clock()
-
     async def finish(self) -> None:
-        await self.write(b"", more=False)
+        if not self.gone:
+            await self.write(b"", more=False)
+        if self.failure is not None:
+            raise self.failure
 
 
 async def watch(receive: Receive, writer: EventWriter, connection: asyncio.Timeout) -> None:
@@ -167,11 +220,17 @@ async def watch(receive: Receive, writer: EventWriter, connection: asyncio.Timeo
     connection.reschedule(0)
 
 
-async def keep_alive(writer: EventWriter, connection: asyncio.Timeout, interval: float) -> None:
+async def carry(writer: EventWriter, connection: asyncio.Timeout) -> None:
+    while not writer.gone:
+        await writer.flush()
+    connection.reschedule(0)
+
+
+async def keep_alive(writer: EventWriter, interval: float) -> None:
     while not writer.gone:
         rest = writer.last + interval - writer.clock()
         if rest > 0:
             await asyncio.sleep(rest)
         else:
-            await writer.write(KEEP_ALIVE)
-    connection.reschedule(0)
+            writer.add(KEEP_ALIVE)
+            await writer.taken()

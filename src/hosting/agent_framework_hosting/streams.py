@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from .enclosure import Stopped
 from .errors import ConfigurationError
 from .hooks import apply_update_hook
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from .requests import HostedRunResult
     from .running.run import Run
     from .turns import ActiveTurn
-
-_END: Any = object()
-T = TypeVar("T")
 
 
 class Phase(Enum):
@@ -52,22 +50,21 @@ class TurnStream:
         self._updates = run.updates()
         self._update_hook = update_hook
         self._phase = Phase.READING
-        # Set while a task awaits a piece of the run, or its end: closing by another task goes through it.
-        self._under_way: asyncio.Event | None = None
-        self._scope: asyncio.Timeout | None = None
+        self._under_way = False
+        # Set when that is over; there while another task waits for it to close the stream.
+        self._over: asyncio.Event | None = None
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]:
         return self
 
-    async def __anext__(self) -> AgentResponseUpdate:
+    def __anext__(self) -> Awaitable[AgentResponseUpdate]:
+        return self._pull() if self._update_hook is None else self._pull_changed(self._update_hook)
+
+    async def _pull_changed(self, hook: ChannelStreamUpdateHook) -> AgentResponseUpdate:
         while True:
             update = await self._pull()
-            if update is _END:
-                raise StopAsyncIteration
-            if self._update_hook is None:
-                return update
             try:
-                changed = await apply_update_hook(self._update_hook, update)
+                changed = await apply_update_hook(hook, update)
             except BaseException as error:
                 await self._fail(error)
                 raise
@@ -98,90 +95,81 @@ class TurnStream:
 
         Another task may be reading: its reading ends. One that is saving the turn is waited for.
         """
-        if self._under_way is not None:
-            if self._scope is not None:
-                self._scope.reschedule(asyncio.get_running_loop().time())
-            await self._under_way.wait()
+        if self._under_way:
+            if self._over is None:
+                self._over = asyncio.Event()
+            self._active.stop()
+            await self._over.wait()
         elif self._phase in (Phase.READING, Phase.READ):
             await self._fail(Abandoned())
 
-    async def _pull(self) -> Any:
+    async def _pull(self) -> AgentResponseUpdate:
+        """Give the next update; raises StopAsyncIteration after the last, and when the stream was closed."""
         if self._phase is not Phase.READING:
-            return _END
-        with self._mark():
-            try:
-                update = await self._step(anext(self._updates, _END))
-                if update is _END:
-                    self._phase = Phase.READ
-                elif self._active.turn is not None:
-                    self._active.turn.check()
-            except Abandoned as error:
-                await self._fail(error)
-                return _END
-            except BaseException as error:
-                await self._fail(error)
-                raise
+            raise StopAsyncIteration
+        self._enter()
+        try:
+            update = await self._active.inside(self._updates.__anext__())
+            if self._active.turn is not None:
+                self._active.turn.check()
+        except StopAsyncIteration:
+            self._phase = Phase.READ
+            raise
+        except Stopped:
+            await self._fail(Abandoned())
+            raise StopAsyncIteration from None
+        except BaseException as error:
+            await self._fail(error)
+            raise
+        finally:
+            self._leave()
         return update
 
     async def _save(self) -> None:
-        while await self._pull() is not _END:
-            pass
-        with self._mark():
-            try:
-                if self._phase is Phase.CLOSED:
-                    raise Abandoned
-                await self._active.save(await self._step(self._run.final()))
-            except Abandoned as error:
+        with suppress(StopAsyncIteration):
+            while True:
+                await self._pull()
+        self._enter()
+        try:
+            if self._phase is Phase.CLOSED:
+                raise Stopped
+            await self._active.save(await self._active.inside(self._run.final()))
+        except Stopped:
+            await self._fail(Abandoned())
+            raise ConfigurationError(
+                "This stream was closed before its run was finished; there is no final response."
+            ) from None
+        except BaseException as error:
+            if self._active.saved is None:
                 await self._fail(error)
-                raise ConfigurationError(
-                    "This stream was closed before its run was finished; there is no final response."
-                ) from None
-            except BaseException as error:
-                if self._active.saved is None:
-                    await self._fail(error)
-                raise
-            finally:
+            raise
+        finally:
+            try:
                 if self._active.saved is not None:  # Also where the caller was cancelled meanwhile.
                     self._phase = Phase.SAVED
                     await self._active.end(None)
+            finally:
+                self._leave()
 
-    @contextmanager
-    def _mark(self) -> Generator[None]:
-        """Mark the time in which a task is inside the run.
+    def _enter(self) -> None:
+        """Mark that a task is inside the run.
 
         Raises:
             RuntimeError: Another task is.
         """
-        if self._under_way is not None:
+        if self._under_way:
             raise RuntimeError("Another task is reading this stream, and only that one may go on with it.")
-        over = self._under_way = asyncio.Event()
-        try:
-            yield
-        finally:
-            self._under_way = None
-            over.set()
+        self._under_way = True
 
-    async def _step(self, work: Awaitable[T]) -> T:
-        """Await a piece of the run, so that another task can stop it by closing the stream.
-
-        Raises:
-            Abandoned: That happened.
-        """
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._scope = scope
-                return await self._active.inside(work)
-        except TimeoutError:
-            if scope.expired():
-                raise Abandoned from None
-            raise
-        finally:
-            self._scope = None
+    def _leave(self) -> None:
+        self._under_way = False
+        if self._over is not None:
+            self._over.set()
+            self._over = None
 
     async def _fail(self, error: BaseException) -> None:
         self._phase = Phase.CLOSED
         try:
-            await self._updates.aclose()
+            await self._active.after(self._updates.aclose())
         finally:
             await self._active.end(error)

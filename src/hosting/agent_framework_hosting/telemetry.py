@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
@@ -52,6 +52,17 @@ class TurnRecord:
     def current(self) -> AbstractContextManager[object]:
         """Make the turn's span the parent of what the body records."""
         return _NOTHING if self.span is None else trace.use_span(self.span, end_on_exit=False)
+
+    def enter(self) -> None:
+        """Make the turn's span the parent of what is recorded in the current context from now on."""
+        if self.span is not None:
+            context.attach(trace.set_span_in_context(self.span))
+
+    def failed(self, error: Exception) -> None:
+        """Note on the turn's span what ended its run."""
+        if self.span is not None:
+            self.span.record_exception(error)
+            self.span.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}"))
 
     def finish(self) -> None:
         if self.span is not None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Coroutine, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contained import Contained
+from .enclosure import Enclosure
 from .errors import ConfigurationError, HostingError, InvalidRequest
-from .hooks import apply_response_hook, apply_run_hook
+from .hooks import after_the_start, apply_response_hook, apply_run_hook
 from .keys import check_key
 from .requests import ChannelRequest, ChannelSession, HostedRunResult, PendingRequest
 from .shielding import shielded
-from .state.conversations import reset, reset_turn
+from .state.conversations import Left, attach, copy, reset, reset_turn
 from .state.head import random_id
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
@@ -27,7 +27,7 @@ from .telemetry import hashed, start_turn
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from .channels import ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
+    from .channels import Attach, ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
     from .running.run import Run, Runner
     from .state.conversations import Conversations, Turn
     from .state.mailboxes import HeldUpdate
@@ -72,8 +72,9 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
         on_saved: OnSaved | None = None,
+        attach: Attach | None = None,
     ) -> HostedRunResult[Any]:
-        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved)
+        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved, attach)
         try:
             run = await active.begin()
             await active.save(await active.inside(run.once()))
@@ -94,8 +95,9 @@ class Turns:
         response_hook: ChannelResponseHook | None,
         channel_name: str,
         on_saved: OnSaved | None = None,
+        attach: Attach | None = None,
     ) -> TurnStream:
-        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved)
+        active = await self._active(request, run_hook, protocol_request, channel_name, response_hook, on_saved, attach)
         try:
             run = await active.begin()
         except BaseException as error:
@@ -111,11 +113,12 @@ class Turns:
         channel_name: str,
         response_hook: ChannelResponseHook | None,
         on_saved: OnSaved | None,
+        attach: Attach | None,
     ) -> ActiveTurn:
         target = self.runner.target
         if run_hook is not None:
             request = await apply_run_hook(run_hook, request, target=target, protocol_request=protocol_request)
-        return ActiveTurn(self, request, channel_name, response_hook, on_saved)
+        return ActiveTurn(self, request, channel_name, response_hook, on_saved, attach)
 
     async def reset(self, key: str, *, channel_name: str = "host") -> None:
         """Start a conversation anew; inside a turn of the same conversation, when that turn is saved."""
@@ -188,6 +191,7 @@ class ActiveTurn:
         channel_name: str,
         response_hook: ChannelResponseHook | None,
         on_saved: OnSaved | None,
+        attach: Attach | None,
     ) -> None:
         self.request = request
         self.channel_name = channel_name
@@ -196,14 +200,18 @@ class ActiveTurn:
         """The result, once the turn is saved: also where whoever waited for that was cancelled meanwhile."""
         self._response_hook = response_hook
         self._on_saved = on_saved
+        self._attach = attach
         self._conclusion: asyncio.Future[HostedRunResult[Any]] | None = None
         self._turns = turns
         self._run: Run | None = None
+        self._enclosure: Enclosure | None = None
         self._phase = Phase.WAITING
         session = request.session
         self._key = None if session is None or request.session_mode == "disabled" else session.isolation_key
         self._fresh = session is not None and session.fresh
         self._kept = True
+        self._copy = None if session is None else session.copy
+        self._left: Left | None = None
         if self._key is None and session is not None and session.parent is not None:
             # A look at what would come next: it has the parent's history, and is not kept.
             self._key, self._fresh, self._kept = random_id(), True, False
@@ -228,6 +236,8 @@ class ActiveTurn:
             run = self._run = await runner.prepare(self.request, self.turn, wait=wait)
         self._record.store_time += perf_counter() - began
         self._phase = Phase.RUNNING
+        # A reset of its own conversation knows the turn by this.
+        self._enclosure = Enclosure(self.turn, self._record, lambda: _current.set(self))
         return run
 
     async def _take(self, key: str, session: ChannelSession) -> Turn:
@@ -235,10 +245,14 @@ class ActiveTurn:
         given, working = turn_id(key, self.request), _working.get()
         conversations = self._turns.conversations
         if working is None:
-            return await conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
+            return await conversations.begin(
+                key, given, fresh=self._fresh, parent=session.parent, existing=session.existing
+            )
         if not working.has(key):
             given = given if given or self._fresh else working.turn_id(key)
-            return await conversations.begin(key, given, fresh=self._fresh, parent=session.parent)
+            return await conversations.begin(
+                key, given, fresh=self._fresh, parent=session.parent, existing=session.existing
+            )
         turn = await working.held.turn()
         if session.parent is not None and turn.remembered is None:
             try:
@@ -256,26 +270,19 @@ class ActiveTurn:
         self.turn.reset_requested = True
         return True
 
-    async def inside(self, work: Awaitable[T]) -> T:
-        """Await a piece of the run: stopped when the lease is lost, and known to a reset of its own conversation.
+    def inside(self, work: Awaitable[T]) -> Awaitable[T]:
+        """Take the run forward: as `Enclosure.take`."""
+        assert self._enclosure is not None
+        return self._enclosure.take(work)
 
-        Raises:
-            TurnConflict: The lease was lost.
-            TargetFailed: As `Contained`.
-        """
-        turn = self.turn
-        token = _current.set(self)
-        try:
-            with Contained():
-                if self._record.span is None and (turn is None or not turn.guarded):
-                    return await work
-                async with turn.guard() if turn is not None else nullcontext():
-                    with self._record.current():
-                        return await work
-        finally:
-            _current.reset(token)
-            if isinstance(work, Coroutine):
-                work.close()  # Where the lease was lost before, it was never begun.
+    def after(self, work: Awaitable[T]) -> Awaitable[T]:
+        """Clean up after the run, in its context if it has come to one."""
+        return work if self._enclosure is None else self._enclosure.within(work)
+
+    def stop(self) -> None:
+        """Stop what is awaited inside."""
+        if self._enclosure is not None:
+            self._enclosure.stop()
 
     async def save(self, result: Any) -> None:
         """Commit what the run left behind; without a conversation there is nothing to do."""
@@ -283,10 +290,17 @@ class ActiveTurn:
         self._phase = Phase.SAVING
         began = perf_counter()
         outcome = await self._run.outcome(result)
-        turn = self.turn if self._kept and (outcome.resumable or not self._fresh) else None
+        wanted = outcome.resumable or not self._fresh or self._attach is not None
+        turn = self.turn if self._kept and wanted else None
         # What a conversation that begins anew has asked cannot be answered any more.
         pending = () if turn is not None and turn.reset_requested else outcome.pending
         hosted = HostedRunResult(result, session=self._run.session, pending=pending, saved=turn is not None)
+        attachment = None
+        if self._attach is not None and turn is not None:
+            if self._copy is None and self._response_hook is None:
+                attachment = self._attach(hosted)
+            else:
+                self._left = Left(outcome.snapshot, outcome.checkpoint)
         try:
             if turn is not None:
                 with self._record.span_of("hosting.state.commit"):
@@ -294,6 +308,7 @@ class ActiveTurn:
                         snapshot=outcome.snapshot,
                         checkpoint=outcome.checkpoint,
                         result=encoded(result, pending) if turn.remembers else None,
+                        attachment=attachment,
                     )
         finally:
             if turn is None or turn.committed:
@@ -301,7 +316,7 @@ class ActiveTurn:
         self._record.store_time += perf_counter() - began
 
     async def conclude(self) -> HostedRunResult[Any]:
-        """Give the saved result to the response hook and to `on_saved`, whatever becomes of the caller.
+        """Give the saved result to the response hook, `attach` and `on_saved`, whatever becomes of the caller.
 
         Whoever asks again after a failure has them called again.
 
@@ -309,7 +324,7 @@ class ActiveTurn:
             Exception: What one of them raised.
         """
         assert self.saved is not None
-        if self._response_hook is None and self._on_saved is None:
+        if self._response_hook is None and self._on_saved is None and self._left is None:
             return self.saved
         if self._conclusion is None or self._conclusion.cancelled():
             self._conclusion = asyncio.ensure_future(self._concluded(self.saved))
@@ -323,6 +338,13 @@ class ActiveTurn:
         if self._response_hook is not None:
             hook, request, name = self._response_hook, self.request, self.channel_name
             hosted = await apply_response_hook(hook, hosted, request=request, channel_name=name)
+        if self._left is not None and self._attach is not None and self.turn is not None:
+            with after_the_start():
+                conversations, attachment = self._turns.conversations, self._attach(hosted)
+                if self._copy is not None:
+                    await copy(conversations, self.turn, self._left, attachment, to=self._copy)
+                else:
+                    await attach(conversations, self.turn.key, attachment)
         if self._on_saved is not None:
             await self._on_saved(hosted)
         return hosted
@@ -349,8 +371,11 @@ class ActiveTurn:
         self._record.outcome = outcome_word(error, self.saved)
         try:
             if self._run is not None:
-                await self._run.close()
+                await self.after(self._run.close())
         finally:
+            if self._enclosure is not None:
+                self._enclosure.leave()
+                self._enclosure = None  # Its context knows this turn: together they would wait for the collector.
             try:
                 if self.turn is not None:
                     await self.turn.end()

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from agent_framework import AgentResponseUpdate, AgentSession, Message
 
 from agent_framework_hosting import ChannelContext
 from agent_framework_hosting.errors import InvalidRequest, TurnBusy, TurnConflict, TurnRepeated
@@ -21,6 +22,7 @@ from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.protocol.diary import LONG, Diary, hosted, read_diary, request, say, written
 from tests.support.faults import ManualClock, brief_sleep
 from tests.support.stores import FaultStore, Gate, away, calling
+from tests.support.targets import ScriptedAgent, text_update
 
 KEY = "chat:1"
 LEASE = LONG.lease.total_seconds()
@@ -162,6 +164,48 @@ async def test_a_holder_that_was_away_too_long_stops_itself(
     assert await read_diary(store, KEY) == ["awake", "awake"]
 
 
+class Tireless(ScriptedAgent):
+    """Says one word after another without waiting for anything; each takes a seventh of a lease."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.said = 0
+
+    async def updates(
+        self, messages: list[Message], session: AgentSession | None
+    ) -> AsyncIterator[AgentResponseUpdate]:
+        while True:
+            self.clock.advance(LEASE / 7)
+            self.said += 1
+            yield text_update("on")
+
+
+async def test_a_holder_that_never_waits_is_stopped_after_the_update_with_which_its_lease_was_lost(
+    store: FaultStore, clock: ManualClock
+) -> None:
+    agent = Tireless(clock)
+    async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
+        updates = aiter(await context.run_stream(request(KEY, "x")))
+        for _ in range(4):
+            await anext(updates)
+        with pytest.raises(TurnConflict):
+            await anext(updates)  # Two thirds of the lease are over.
+    assert agent.said == 5
+
+
+async def test_a_holder_whose_caller_was_away_too_long_goes_no_further(store: FaultStore, clock: ManualClock) -> None:
+    agent = Tireless(clock)
+    async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
+        stream = await context.run_stream(request(KEY, "x"))
+        await anext(aiter(stream))
+        await asyncio.sleep(0)
+        clock.advance(LEASE)
+        with pytest.raises(TurnConflict):
+            await anext(aiter(stream))
+    assert agent.said == 1
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["once", "stream"])
 async def test_a_holder_that_was_away_too_long_before_its_run_does_not_begin_it(
     store: FaultStore, clock: ManualClock, stream: bool
@@ -187,8 +231,7 @@ async def test_a_holder_that_was_taken_over_saves_and_sends_nothing(
     with pytest.raises(TurnConflict):
         await frozen.commit(snapshot=b'"frozen"', checkpoint=None)
     with pytest.raises(TurnConflict):
-        async with frozen.guard():
-            pytest.fail("a piece of the run was begun without the lease")
+        frozen.watch(lambda: pytest.fail("a run was begun without the lease"))
     await frozen.end()
     turn.check()
     await turn.commit(snapshot=b'"next"', checkpoint=None)

@@ -12,6 +12,7 @@ from ..errors import InvalidRequest
 from ..requests import ChannelRequest
 from ..state.sessions import StoredSession, decode_session, encode_session
 from .approvals import approval_request, approval_response, check_answers, is_approval
+from .calls import answered_calls, open_calls
 from .messages import input_messages, origin
 from .run import Outcome
 
@@ -34,6 +35,11 @@ class AgentRunner:
             messages = input_messages(request)
         else:
             messages = [answers(request, stored)]
+        if stored is not None:
+            answered = answered_calls(messages, stored.pending)
+            stored.pending = [item for item in stored.pending if item.get("call_id") not in answered]
+        else:
+            answered_calls(messages, ())
         return AgentRun(self.target, messages, stored, turn, self.keywords(request))
 
     def keywords(self, request: ChannelRequest) -> dict[str, Any]:
@@ -78,14 +84,15 @@ def answers(request: ChannelRequest, stored: StoredSession | None) -> Message:
         InvalidRequest: An answer fits no pending approval of the conversation.
     """
     responses = request.responses or {}
-    waiting = {cast("str", item["id"]): item for item in (stored.pending if stored is not None else [])}
+    pending = stored.pending if stored is not None else []
+    waiting = {cast("str", item["id"]): item for item in pending if item["type"] == "function_approval_request"}
     check_answers(responses, list(waiting))
     contents = [
         approval_response(Content.from_dict(waiting[request_id]), answer, request_id)
         for request_id, answer in responses.items()
     ]
     if stored is not None:
-        stored.pending = [item for request_id, item in waiting.items() if request_id not in responses]
+        stored.pending = [item for item in pending if item["type"] == "function_call" or item["id"] not in responses]
     return Message("user", contents, additional_properties={"hosting": origin(request)})
 
 
@@ -138,8 +145,9 @@ class AgentRun:
 
     async def outcome(self, result: AgentResponse) -> Outcome:
         # A partly answered batch is asked for again by the agent: one entry for each id.
-        contents = {content.id: content for content in [*self._unanswered, *approval_contents(result)]}.values()
-        outcome = Outcome([approval_request(content) for content in contents])
+        found = [*self._unanswered, *approval_contents(result), *open_calls(result)]
+        contents = {(content.type, content.call_id or content.id): content for content in found}.values()
+        outcome = Outcome([approval_request(content) for content in contents if is_approval(content)])
         if self._turn is None or self.session is None:
             return outcome
         # What was stored once is stored again, also when it has become nothing.

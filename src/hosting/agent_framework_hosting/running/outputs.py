@@ -8,11 +8,12 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 
 import msgspec
-from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
+from agent_framework import AgentResponseUpdate, Message
 from agent_framework.exceptions import AgentFrameworkException
 
 from ..errors import InvalidRequest
 from ..jsonable import jsonable
+from ..outputs import contents_of
 from ..requests import PendingRequest
 from .approvals import approval_request, approval_response, is_approval
 
@@ -23,26 +24,12 @@ if TYPE_CHECKING:
 def output_update(event: WorkflowEvent[Any]) -> AgentResponseUpdate:
     """Give an `output` event as an update, with the event itself on `raw_representation`."""
     data: object = event.data
-    update = AgentResponseUpdate(contents=_contents(data), role="assistant", raw_representation=event)
+    update = AgentResponseUpdate(contents=contents_of(data), role="assistant", raw_representation=event)
     update.author_name = event.executor_id
     if isinstance(data, AgentResponseUpdate):
         update.message_id, update.response_id = data.message_id, data.response_id
         update.author_name = data.author_name or event.executor_id
     return update
-
-
-def _contents(data: object) -> list[Content]:
-    if isinstance(data, str):
-        return [Content.from_text(data)]
-    if isinstance(data, Content):
-        return [data]
-    if isinstance(data, (Message, AgentResponseUpdate)):
-        return list(data.contents)
-    if isinstance(data, AgentResponse):
-        return [content for message in data.messages for content in message.contents]
-    if isinstance(data, list):
-        return [content for item in cast("list[object]", data) for content in _contents(item)]
-    return []
 
 
 def pending_requests(events: Mapping[str, WorkflowEvent[Any]]) -> list[PendingRequest]:

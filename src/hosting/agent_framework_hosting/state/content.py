@@ -130,8 +130,7 @@ def superseded(before: Head, after: Head) -> tuple[str, ...]:
 
 def names_of(head: Head) -> list[str]:
     """Name the documents that a head needs."""
-    parts = [head.snapshot, *(head.ran.results if head.ran is not None else ())]
-    names = [part.name for part in parts if part is not None and part.name is not None]
+    names = [part.name for part in head.texts if part.name is not None]
     return [*names, head.checkpoint.name] if head.checkpoint is not None else names
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
     from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
+
+
+class Left(NamedTuple):
+    """What a turn has left of its conversation."""
+
+    snapshot: bytes | None
+    checkpoint: WorkflowCheckpoint | None
 
 
 class Turn(Protocol):
@@ -49,18 +56,27 @@ class Turn(Protocol):
         """
         ...
 
-    def guard(self) -> AbstractAsyncContextManager[Any]:
-        """Cancel the body when the right is lost.
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Have `on_lost` called, from any thread, when the right is lost, until `unwatch`.
 
         Raises:
-            TurnConflict: That happened.
+            TurnConflict: It is lost already.
         """
         ...
 
+    def unwatch(self, on_lost: Callable[[], None]) -> None: ...
+
     async def commit(
-        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+        self,
+        *,
+        snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None,
+        result: bytes | None = None,
+        attachment: bytes | None = None,
     ) -> None:
         """Replace the conversation by what this turn made of it; once begun, a cancellation waits for the end of it.
+
+        Without another `attachment` (JSON) the conversation keeps the one that it has.
 
         Raises:
             TurnConflict: Somebody else owns the conversation by now; nothing was saved.
@@ -86,20 +102,21 @@ class Conversations(Protocol):
         *,
         fresh: bool = False,
         parent: str | None = None,
+        existing: bool = False,
         to_reset: bool = False,
     ) -> Turn:
         """Wait for the conversation and take it.
 
         `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
-        names the conversation to start from instead. With `to_reset` one that is too large, or cannot be read, is no
-        obstacle.
+        names the conversation to start from instead. With `existing` it is not begun if it is not there yet. With
+        `to_reset` one that is too large, or cannot be read, is no obstacle.
 
         Raises:
             TurnBusy: It was not free within `turn_timeout`.
             TurnRepeated: A turn with this id is already part of it.
             SessionTooLarge: It is larger than `session_bytes`.
             StateDamaged: It cannot be read.
-            InvalidRequest: There is no such parent.
+            UnknownConversation: There is no such parent, or no such conversation where it must exist.
         """
         ...
 
@@ -107,13 +124,48 @@ class Conversations(Protocol):
         """Read a conversation's session and checkpoint without taking it.
 
         Raises:
-            InvalidRequest: There is no such conversation.
+            UnknownConversation: There is no such conversation.
+        """
+        ...
+
+    async def attachment(self, key: str) -> bytes | None:
+        """Read what a channel keeps with a conversation; None if there is none, or no such conversation.
+
+        Raises:
+            StateDamaged: It cannot be read.
         """
         ...
 
     async def close(self) -> None:
         """Finish what is under way, and end threads."""
         ...
+
+
+async def copy(conversations: Conversations, turn: Turn, left: Left, attachment: bytes | None, *, to: str) -> None:
+    """Save what a turn has left once more, under a key that nobody else can know."""
+    from .sessions import rekeyed
+
+    other = await conversations.begin(to, fresh=True)
+    try:
+        other.identity = turn.identity
+        snapshot = None if left.snapshot is None else rekeyed(left.snapshot, to)
+        await other.commit(snapshot=snapshot, checkpoint=left.checkpoint, attachment=attachment)
+    finally:
+        await other.end()
+
+
+async def attach(conversations: Conversations, key: str, attachment: bytes) -> None:
+    """Put an attachment in the place of the one that a conversation has: a turn of its own, without a run.
+
+    Raises:
+        UnknownConversation: There is no such conversation.
+        TurnBusy: It was not free in time.
+    """
+    turn = await conversations.begin(key, existing=True)
+    try:
+        await turn.commit(snapshot=turn.snapshot, checkpoint=turn.checkpoint, attachment=attachment)
+    finally:
+        await turn.end()
 
 
 async def reset(conversations: Conversations, key: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import TurnConflict
+from ..keys import check_key, conversation_path
 from .belonging import Candidate
 from .bounded import BoundedStore, each
 from .documents import (
@@ -146,6 +147,20 @@ class Deleter:
     async def _epoch(self, path: str) -> int:
         names = [name for store in self._stores for name in await all_names(store, f"{CONVERSATIONS}{path}/")]
         return max((part.epoch for part in map(part_of, names) if part is not None), default=0)
+
+
+async def delete_conversation(stores: Sequence[StateStore], key: str) -> bool:
+    """Delete one conversation, but for the documents that its channel has elsewhere; False if there is none.
+
+    Raises:
+        TurnConflict, StateDamaged, StateUnavailable: As `Deleter.delete`.
+    """
+    path = conversation_path(check_key(key))
+    found = await find_head(stores[0], path)
+    if found is None or is_tombstone(found[0]):
+        return False
+    await Deleter(stores).delete([Candidate(path, key, found[0])])
+    return True
 
 
 def continues(before: Head, now: Head) -> bool:

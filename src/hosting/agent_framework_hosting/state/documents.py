@@ -87,7 +87,7 @@ def uid_of(name: str) -> str:
 
 def named_by(head: Head) -> set[str]:
     """The documents that a head names."""
-    parts = (head.snapshot, head.checkpoint, *(head.ran.results if head.ran is not None else ()))
+    parts = (*head.texts, head.checkpoint)
     return {part.name for part in parts if part is not None and part.name is not None}
 
 

@@ -67,10 +67,10 @@ class Hold(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """`rev` differs in every write; `epoch` grows with every acquired lease; `log` holds the last turns' entries.
 
-    `when` (POSIX seconds) is when the last turn was saved, and `people` are the hashed identities of those whose
-    turns the conversation holds. `hold` and `done` are about updates, by their uids; `done` says when. `garbage` names
-    documents that an earlier head named. Where `deleted` (POSIX seconds) is set the conversation was removed, and all
-    that is left is the epoch: the key is empty.
+    `attachment` is what the channel keeps with the conversation. `when` (POSIX seconds) is when the last turn was
+    saved, and `people` are the hashed identities of those whose turns the conversation holds. `hold` and `done` are
+    about updates, by their uids; `done` says when. `garbage` names documents that an earlier head named. Where
+    `deleted` (POSIX seconds) is set the conversation was removed, and all that is left is the epoch: the key is empty.
 
     What a later release adds is refused here, not lost: this one would write the head back without it.
     """
@@ -82,6 +82,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     generation: str = "0"
     snapshot: Snapshot | None = None
     checkpoint: Checkpoint | None = None
+    attachment: Snapshot | None = None
     lease: Lease | None = None
     ran: Ran | None = None
     hold: dict[str, Hold] = {}
@@ -96,6 +97,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     def next(self, **changes: Any) -> Head:
         """Copy with changes and a fresh `rev`."""
         return msgspec.structs.replace(self, rev=random_id(), **changes)
+
+    @property
+    def texts(self) -> tuple[Snapshot, ...]:
+        """All JSON that it holds, or names the document of."""
+        parts = (self.snapshot, self.attachment, *(() if self.ran is None else self.ran.results))
+        return tuple(part for part in parts if part is not None)
 
     @property
     def size(self) -> int:

@@ -16,11 +16,9 @@ from .holds import backoff
 from .mail import Letter, Waiting
 from .remembered import RememberedTurn
 from .sizes import admit_size
-from .turn import StoredTurn
+from .turn import Leaving, StoredTurn
 
 if TYPE_CHECKING:
-    from agent_framework import WorkflowCheckpoint
-
     from .mailbox import StoredMailboxes
 
 REMEMBERED = 90_000.0
@@ -286,26 +284,22 @@ class UpdateTurn(StoredTurn):
     def check(self) -> None:
         self._held.check()
 
-    async def _result(
-        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None, entry: str
-    ) -> Head:
+    async def _result(self, leaving: Leaving, entry: str) -> Head:
         holding, uid = self._holding, self._held.letter.uid
-        text = b"null" if result is None else result
+        text = b"null" if leaving.result is None else leaving.result
         head, placed = await together(
-            super()._result(snapshot, checkpoint, result, entry),
+            super()._result(leaving, entry),
             place_text(holding.store, holding.path, holding.epoch, text),
         )
         ran = holding.head.ran
         before = ran.results if ran is not None and ran.update == uid else ()
         return head.next(lease=holding.head.lease, ran=Ran(uid, placed_at(self._number, placed, before)))
 
-    async def _commit(
-        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None
-    ) -> None:
+    async def _commit(self, leaving: Leaving) -> None:
         async with self._held.writing:
             self.check()
-            await super()._commit(snapshot, checkpoint, result)
-            self._held.saved(None if self.reset_requested else snapshot)
+            await super()._commit(leaving)
+            self._held.saved(None if self.reset_requested else leaving.snapshot)
             self._holding.check()  # Saved; the reply is another holder's if the lease was lost meanwhile.
 
     async def release(self) -> None:

@@ -133,6 +133,20 @@ class Holding:
                 self.check()
             raise
 
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Have `on_lost` called from the renewal thread when the lease is lost, until `unwatch`.
+
+        Raises:
+            TurnConflict: It is lost already.
+        """
+        self.check()
+        if self._renewal is not None:
+            self._renewal.watch(on_lost)
+
+    def unwatch(self, on_lost: Callable[[], None]) -> None:
+        if self._renewal is not None:
+            self._renewal.unwatch(on_lost)
+
     async def write(self, head: Head, applied: Callable[[Head], bool]) -> bool:
         """Put `head` in place of the one of this holding; False if the lease was lost, and `head` has left no trace.
 

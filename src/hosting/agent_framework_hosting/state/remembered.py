@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
@@ -44,11 +43,19 @@ class RememberedTurn:
     def check(self) -> None:
         self._check()
 
-    def guard(self) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        return None
+
+    def unwatch(self, on_lost: Callable[[], None]) -> None:
+        return None
 
     async def commit(
-        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+        self,
+        *,
+        snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None,
+        result: bytes | None = None,
+        attachment: bytes | None = None,
     ) -> None:
         return None
 

@@ -73,6 +73,12 @@ def decode_session(name: str, data: bytes, key: str) -> StoredSession:
     return StoredSession(session, pending)
 
 
+def rekeyed(snapshot: bytes, key: str) -> bytes:
+    """Give a stored session as it is stored under another key."""
+    document = cast("dict[str, Any]", _decoder.decode(snapshot))
+    return utf8(_encoder.encode({**document, "key": key}))
+
+
 def _refused(path: str, kind: str) -> ConfigurationError:
     return ConfigurationError(
         f"The value at {path} cannot be stored ({kind}). Keep plain JSON values in the session, or give its type a "

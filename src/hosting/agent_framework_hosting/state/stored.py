@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequest, StateDamaged, TurnBusy, TurnRepeated
+from ..errors import StateDamaged, TurnBusy, TurnRepeated, UnknownConversation
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
-from .content import Content, load_content
+from .content import Content, load_content, load_text
 from .head import Head, decode_head, random_id
 from .holding import Holding
 from .queues import LocalQueues
@@ -64,10 +64,11 @@ class StoredConversations:
         *,
         fresh: bool = False,
         parent: str | None = None,
+        existing: bool = False,
         to_reset: bool = False,
     ) -> StoredTurn:
         path = conversation_path(check_key(key))
-        take = _Take(key, path, turn_id, self.clock.now(), to_reset)
+        take = _Take(key, path, turn_id, self.clock.now(), existing, to_reset)
         try:
             leave = await self.queues.enter(path, self.limits.turn_timeout.total_seconds())
         except TimeoutError:
@@ -99,6 +100,8 @@ class StoredConversations:
         head, version = await self.read(take.key, take.path)
         delay = _FIRST_POLL
         while True:
+            if take.existing and is_absent(head):
+                raise UnknownConversation()
             if head is not None and not take.to_reset and take.turn_id is not None and head.knows(take.turn_id):
                 raise TurnRepeated.of_request()
             if self.sightings.remaining(take.path, head, ttl) == 0:
@@ -143,12 +146,12 @@ class StoredConversations:
         """Read a conversation's session and checkpoint without taking it.
 
         Raises:
-            InvalidRequest: There is no such conversation.
+            UnknownConversation: There is no such conversation.
         """
         path = conversation_path(check_key(key))
         head, version = await self.read(key, path)
         if head is None or head.deleted is not None:
-            raise InvalidRequest("session", "There is no such conversation to continue from.")
+            raise UnknownConversation()
         self._admit_size(head)
         try:
             return await load_content(self.store, head, self.keeper)
@@ -159,8 +162,27 @@ class StoredConversations:
                 raise
             return await load_content(self.store, again, self.keeper)
 
+    async def attachment(self, key: str) -> bytes | None:
+        path = conversation_path(check_key(key))
+        head, version = await self.read(key, path)
+        if head is None:
+            return None
+        try:
+            return await load_text(self.store, head.attachment)
+        except StateDamaged:
+            # As above: a large one may have been replaced between the two reads.
+            again, now = await self.read(key, path)
+            if again is None or now == version:
+                raise
+            return await load_text(self.store, again.attachment)
+
     async def close(self) -> None:
         await self._thread.close()
+
+
+def is_absent(head: Head | None) -> bool:
+    """Whether there is no conversation: it was never begun, or was removed."""
+    return head is None or head.deleted is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +193,5 @@ class _Take:
     path: str
     turn_id: str | None
     start: Instant
+    existing: bool
     to_reset: bool

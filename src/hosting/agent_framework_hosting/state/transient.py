@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import InvalidRequest, TurnBusy, TurnRepeated
+from ..errors import TurnBusy, TurnConflict, TurnRepeated, UnknownConversation
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from ..shielding import shielded
@@ -32,6 +31,7 @@ class Record(msgspec.Struct, frozen=True):
     generation: str = "0"
     snapshot: bytes | None = None
     checkpoint: Checkpoint | None = None
+    attachment: bytes | None = None
     log: tuple[str, ...] = ()
 
     @property
@@ -59,6 +59,7 @@ class TransientConversations:
         *,
         fresh: bool = False,
         parent: str | None = None,
+        existing: bool = False,
         to_reset: bool = False,
     ) -> TransientTurn:
         try:
@@ -67,6 +68,8 @@ class TransientConversations:
             raise TurnBusy.of_conversation() from None
         try:
             record = self.record(key)
+            if existing and key not in self._records:
+                raise UnknownConversation()
             if not to_reset:
                 if turn_id is not None and turn_id in record.log:
                     raise TurnRepeated.of_request()
@@ -90,10 +93,13 @@ class TransientConversations:
         self._records.move_to_end(key)
         return record
 
+    def knows(self, key: str) -> bool:
+        return key in self._records
+
     async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         record = self._records.get(key)
         if record is None:
-            raise InvalidRequest("session", "There is no such conversation to continue from.")
+            raise UnknownConversation()
         admit_size(record.size, self.limits.session_bytes)
         return record.snapshot, await self.load(record)
 
@@ -101,6 +107,13 @@ class TransientConversations:
         if record.checkpoint is None or self.keeper is None:
             return None
         return await self.keeper.load(record.checkpoint)
+
+    async def attachment(self, key: str) -> bytes | None:
+        return self.record(key).attachment
+
+    def delete(self, key: str) -> bool:
+        """Forget a conversation; False if there is none."""
+        return self._records.pop(key, None) is not None
 
     async def close(self) -> None:
         return None
@@ -141,6 +154,7 @@ class TransientTurn:
         self.committed = False
         self._conversations = conversations
         self._record = record
+        self._existed = conversations.knows(key)
         self._turn_id = turn_id
         self._leave = leave
         self._ended = False
@@ -148,22 +162,33 @@ class TransientTurn:
     def check(self) -> None:
         return None
 
-    def guard(self) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        return None
+
+    def unwatch(self, on_lost: Callable[[], None]) -> None:
+        return None
 
     async def commit(
-        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+        self,
+        *,
+        snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None,
+        result: bytes | None = None,
+        attachment: bytes | None = None,
     ) -> None:
         log = self._record.log
+        attachment = self._record.attachment if attachment is None else attachment
         if self._turn_id is not None:
             log = (*log, self._turn_id)[-LOG_LENGTH:]
         if self.reset_requested:
             generation, session = next_session(self.key)
-            record = Record(session, generation, log=log)
+            record = Record(session, generation, attachment=attachment, log=log)
         else:
             generation = self._record.generation
             kept = None if checkpoint is None else await self._keep(checkpoint)
-            record = Record(self.session, generation, snapshot, kept, log)
+            record = Record(self.session, generation, snapshot, kept, attachment, log)
+        if self._existed and not self._conversations.knows(self.key):
+            raise TurnConflict("This conversation was deleted meanwhile; nothing of this turn was saved.")
         self._conversations.keep(self.key, record)
         self.committed = True
 

@@ -203,8 +203,13 @@ class TransientUpdateTurn(TransientTurn):
         self.held.check()
 
     async def commit(
-        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+        self,
+        *,
+        snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None,
+        result: bytes | None = None,
+        attachment: bytes | None = None,
     ) -> None:
         self.check()
-        await super().commit(snapshot=snapshot, checkpoint=checkpoint)
+        await super().commit(snapshot=snapshot, checkpoint=checkpoint, attachment=attachment)
         self.held.remember(self.number, b"null" if result is None else result)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TurnConflict
 from ..shielding import shielded, together
@@ -21,6 +20,15 @@ if TYPE_CHECKING:
 
     from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
+
+
+class Leaving(NamedTuple):
+    """What a turn leaves behind: the session, an answer for a repeat of it, and an attachment as JSON."""
+
+    snapshot: bytes | None
+    checkpoint: WorkflowCheckpoint | None
+    result: bytes | None
+    attachment: bytes | None
 
 
 class StoredTurn:
@@ -71,28 +79,32 @@ class StoredTurn:
     def check(self) -> None:
         self._holding.check()
 
-    def guard(self) -> AbstractAsyncContextManager[None]:
-        return self._holding.guard()
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        self._holding.watch(on_lost)
+
+    def unwatch(self, on_lost: Callable[[], None]) -> None:
+        self._holding.unwatch(on_lost)
 
     async def commit(
-        self, *, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None = None
+        self,
+        *,
+        snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None,
+        result: bytes | None = None,
+        attachment: bytes | None = None,
     ) -> None:
         self.check()
-        await shielded(self._commit(snapshot, checkpoint, result))
+        await shielded(self._commit(Leaving(snapshot, checkpoint, result, attachment)))
 
-    async def _commit(
-        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None
-    ) -> None:
+    async def _commit(self, leaving: Leaving) -> None:
         entry = log_entry(self._id)
-        head = await self._result(snapshot, checkpoint, result, entry)
+        head = await self._result(leaving, entry)
         if not await self._holding.write(head, lambda found: entry in found.log):
             raise TurnConflict("Another turn took this conversation over; nothing of this turn was saved. Try again.")
         self.committed = True
 
-    async def _result(
-        self, snapshot: bytes | None, checkpoint: WorkflowCheckpoint | None, result: bytes | None, entry: str
-    ) -> Head:
-        before = self._holding.head
+    async def _result(self, leaving: Leaving, entry: str) -> Head:
+        before, snapshot, checkpoint = self._holding.head, leaving.snapshot, leaving.checkpoint
         after = before.next(
             epoch=self._holding.epoch,
             log=(*before.log, entry)[-LOG_LENGTH:],
@@ -109,6 +121,8 @@ class StoredTurn:
         else:
             placed, kept = await together(self._place(snapshot), self._keep(self._keeper, checkpoint))
             after = after.next(snapshot=placed, checkpoint=kept)
+        if leaving.attachment is not None:
+            after = after.next(attachment=await self._place(leaving.attachment))
         garbage = dict.fromkeys((*superseded(before, after), *sorted(self._holding.unremoved)))
         return after.next(garbage=tuple(garbage))
 
