@@ -20,7 +20,7 @@ from scripts.workspace import ROOT
 
 REPORTS = ROOT / "build" / "reports"
 # What no platform decides, and so has to hold on every Python.
-PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/aws_lambda")
+PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/hosting_responses", "tests/aws_lambda")
 # The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
 PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
 NO_TESTS = 5

@@ -54,6 +54,13 @@ def no_renewals_left_behind() -> Generator[None]:
     )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    from tests.support.open_responses import DOCUMENT, find_document
+
+    if find_document() is None:
+        terminalreporter.write_line(f"Without {DOCUMENT}, what the Responses channel tells was not held against it.")
+
+
 @pytest.fixture(scope="session")
 def workspace() -> Path:
     """The root of the repository."""

@@ -11,6 +11,7 @@ import pytest
 
 GUARDED = {
     "agent_framework_hosting_invocations": "InvocationsChannel",
+    "agent_framework_hosting_responses": "ResponsesChannel",
     "agent_framework_hosting_aws_lambda": "LambdaHandler",
     "agent_framework_hosting_azure_functions": "HostFunctionApp",
 }

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from agent_framework import AgentResponse, AgentResponseUpdate
+from agent_framework import AgentResponse
 
 from agent_framework_hosting import HostedRunResult
 from agent_framework_hosting.jsonable import plain
-from agent_framework_hosting.surrogates import utf8
-
-if TYPE_CHECKING:
-    from agent_framework import WorkflowRunResult
+from agent_framework_hosting.outputs import outputs_of
+from agent_framework_hosting.surrogates import scrub
 
 
 def render_answer(hosted: HostedRunResult[Any], session_id: str | None) -> bytes:
@@ -41,38 +39,6 @@ def response_of(result: object) -> object:
             outputs = outputs_of(result)
             return outputs[0] if len(outputs) == 1 else outputs or None
     return result  # pyright: ignore[reportUnknownVariableType]
-
-
-def outputs_of(result: WorkflowRunResult) -> list[object]:
-    """Collect a workflow's outputs in the order in which they were complete.
-
-    A streamed run of an agent inside it gives many updates where the same run, not streamed, gives one response:
-    they are one output, too.
-    """
-    outputs: dict[object, object] = {}
-    runs: dict[str | None, int] = {}
-    for position, event in enumerate(result):
-        if event.type == "executor_completed":
-            runs[event.executor_id] = runs.get(event.executor_id, 0) + 1
-        elif event.type == "output":
-            data: object = event.data
-            if isinstance(data, AgentResponseUpdate):
-                run = (event.executor_id, runs.get(event.executor_id, 0), data.response_id)
-                outputs[run] = f"{outputs.pop(run, '')}{data.text}"
-            else:
-                outputs[position] = data
-    return list(outputs.values())
-
-
-def scrub(value: Any) -> Any:
-    """Put U+FFFD for lone surrogates, which some models' split output holds."""
-    if isinstance(value, str):
-        return utf8(value).decode()
-    if isinstance(value, list):
-        return [scrub(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, dict):
-        return {scrub(key): scrub(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return value
 
 
 encoder = msgspec.json.Encoder(enc_hook=plain)

@@ -1,0 +1,125 @@
+"""One response, from the request to what is answered and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from agent_framework_hosting import HostedRunResult, PendingRequest
+
+from .events import OutputEvents
+from .parsing import Create
+from .records import ResponseRecord, encode_record
+from .rendering import error_in, incomplete_reason, model_of, render_output, usage_of
+from .schema import ConversationReference, IncompleteDetails, Item, Response, ResponseError, decode_response, encode
+
+Mint = Callable[[str], str]
+
+
+class Making:
+    """Makes one response. `seed` is what is known of it at its beginning, `late` what is streamed at its end.
+
+    Streamed items keep the ids that they were told by. Where a hook may have changed what was streamed, or what is
+    answered, the result decides, and the ids go on in the order of the items.
+    """
+
+    def __init__(
+        self,
+        create: Create,
+        *,
+        id: str,
+        model: str,
+        mint: Mint,
+        clock: Callable[[], float],
+        digest: str = "",
+        hooked: bool = False,
+    ) -> None:
+        self.create = create
+        self.mint = mint
+        self.clock = clock
+        self.digest = digest
+        self.hooked = hooked
+        self.events: OutputEvents | None = None
+        self.late = b""
+        self._finished: tuple[HostedRunResult[Any], Response] | None = None
+        self.seed = seed_of(create, id=id, model=model, created_at=int(clock()))
+
+    def stream(self) -> OutputEvents:
+        self.events = OutputEvents(self.seed, self.mint)
+        return self.events
+
+    def finish(self, hosted: HostedRunResult[Any]) -> Response:
+        """Give the whole response, once the run is over; for the same result it is the same."""
+        if self._finished is None or self._finished[0] is not hosted:
+            self._finished = hosted, self._whole(hosted)
+        return self._finished[1]
+
+    def attach(self, hosted: HostedRunResult[Any]) -> bytes:
+        """Give what is kept with the response."""
+        return encode_record(
+            ResponseRecord(self.finish(hosted), [*map(dict[str, object], self.create.items)], self.digest)
+        )
+
+    def fail(self, error: ResponseError) -> Response:
+        """Give a response that broke off."""
+        output = [] if self.events is None else self.events.items
+        return msgspec.structs.replace(self.seed, status="failed", error=error, output=output)
+
+    def _whole(self, hosted: HostedRunResult[Any]) -> Response:
+        result: object = hosted.result
+        error, reason = error_in(result), incomplete_reason(result)
+        response = msgspec.structs.replace(
+            self.seed,
+            status="failed" if error else "incomplete" if reason else "completed",
+            error=error,
+            incomplete_details=IncompleteDetails(reason) if reason and not error else None,
+            model=model_of(result) or self.seed.model,
+            output=self._output(result, hosted.pending),
+            usage=usage_of(result),
+        )
+        if error is None:
+            response.completed_at = int(self.clock())
+        return response
+
+    def _output(self, result: object, pending: Sequence[PendingRequest]) -> list[Item]:
+        if self.events is None:
+            return render_output(result, pending, self.mint)
+        if self.hooked:
+            self.late = b""
+            return render_output(result, pending, again(self.events.items, self.mint))
+        if not self.late:
+            self.late = self.events.ask(pending)
+        return self.events.items
+
+
+def again(items: Sequence[Item], mint: Mint) -> Mint:
+    """Give the ids of items once more, in their order for each kind; then new ones."""
+    known = [item.id for item in reversed(items)]
+
+    def give(prefix: str) -> str:
+        for index in range(len(known) - 1, -1, -1):
+            if known[index].startswith(f"{prefix}_"):
+                return known.pop(index)
+        return mint(prefix)
+
+    return give
+
+
+def seed_of(create: Create, *, id: str, model: str, created_at: int) -> Response:
+    """Give a response in progress; `echo` is what it shows of the request."""
+    seed = Response(
+        id=id,
+        created_at=created_at,
+        status="in_progress",
+        model=model,
+        previous_response_id=create.previous_response_id,
+        store=create.store,
+        background=create.background,
+    )
+    if create.conversation is not None:
+        seed.conversation = ConversationReference(create.conversation)
+    if not create.echo:
+        return seed
+    return decode_response(encode({**msgspec.to_builtins(seed), **create.echo}))

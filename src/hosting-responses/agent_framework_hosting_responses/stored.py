@@ -1,0 +1,138 @@
+"""`/responses/{id}`: what is kept of a response, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response as HttpResponse
+from starlette.responses import StreamingResponse
+
+from agent_framework_hosting import InvalidRequest
+from agent_framework_hosting.sse import EVENT_HEADERS
+
+from .callers import owner_of
+from .create import json_response
+from .problems import RefusedHere, failure_of, unknown_response
+from .records import ResponseRecord, decode_record
+from .schema import Object, encode
+
+if TYPE_CHECKING:
+    from .service import Service
+
+T = TypeVar("T")
+PAGE, MOST = 20, 100
+Answer = Callable[[Request], Awaitable[HttpResponse]]
+
+
+def guarded(service: Service, answer: Answer) -> Answer:
+    """Tell failures in the words of the API."""
+
+    async def answered(request: Request) -> HttpResponse:
+        try:
+            return await answer(request)
+        except Exception as error:
+            return failure_of(error, channel=service.name).response()
+
+    return answered
+
+
+class StoredResponses:
+    """Finds a caller's own responses: what is somebody else's is not there."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def key_of(self, request: Request) -> str:
+        """Give the key of the response that a request names.
+
+        Raises:
+            UnknownId: There can be none with that id.
+            Unauthenticated: The caller is not known.
+        """
+        owner = owner_of(self.service.name, await self.service.authenticate(request))
+        if (key := owner.response(request.path_params["id"])) is None:
+            raise unknown_response()
+        return key
+
+    async def find(self, request: Request) -> ResponseRecord:
+        key = await self.key_of(request)
+        if (found := await self.service.context.attachment(key)) is None:
+            raise unknown_response()
+        record = decode_record(request.path_params["id"], found)
+        if not isinstance(record, ResponseRecord):
+            raise unknown_response()
+        return record
+
+    async def show(self, request: Request) -> HttpResponse:
+        record = await self.find(request)
+        query = request.query_params
+        if not read_flag(query, "stream"):
+            if "starting_after" in query:
+                raise InvalidRequest("starting_after", "starting_after goes with stream=true.")
+            return json_response(encode(record.response))
+
+        from .replay import replay
+
+        frames = replay(record.response, after=read_number(query, "starting_after", least=-1, otherwise=-1))
+        return StreamingResponse(iter([b"".join(frames)]), headers=EVENT_HEADERS)
+
+    async def delete(self, request: Request) -> HttpResponse:
+        key = await self.key_of(request)
+        if not await self.service.context.delete(key):
+            raise unknown_response()
+        return json_response(encode({"id": request.path_params["id"], "object": "response", "deleted": True}))
+
+    async def cancel(self, request: Request) -> HttpResponse:
+        await self.find(request)
+        raise RefusedHere(
+            "response_id", "Only a response that runs in the background can be cancelled.", code="not_background"
+        )
+
+    async def input_items(self, request: Request) -> HttpResponse:
+        record = await self.find(request)
+        return json_response(encode(page_of(record.items, request.query_params)))
+
+
+def page_of(items: list[Object], query: Mapping[str, str]) -> dict[str, object]:
+    """Give a part of a list, the last ones first unless `order` is `asc`.
+
+    Raises:
+        InvalidRequest: `order`, `limit` or `after` is none.
+    """
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order", "order must be asc or desc.")
+    limit = read_number(query, "limit", least=1, most=MOST, otherwise=PAGE)
+    found = items if order == "asc" else items[::-1]
+    if (after := query.get("after")) is not None:
+        places = [place for place, item in enumerate(found) if item["id"] == after]
+        if not places:
+            raise InvalidRequest("after", "after must be the id of an item of this list.")
+        found = found[places[0] + 1 :]
+    page = found[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(found) > len(page),
+    }
+
+
+def read_flag(query: Mapping[str, str], name: str) -> bool:
+    value = query.get(name, "false").lower()
+    if value not in ("true", "false"):
+        raise InvalidRequest(name, f"{name} must be true or false.")
+    return value == "true"
+
+
+def read_number(query: Mapping[str, str], name: str, *, least: int, most: int = 2**31 - 1, otherwise: int) -> int:
+    value = query.get(name)
+    if value is None:
+        return otherwise
+    digits = value.removeprefix("-")
+    if len(digits) > 10 or not (digits.isascii() and digits.isdecimal()) or not least <= int(value) <= most:
+        raise InvalidRequest(name, f"{name} must be a whole number from {least} to {most}.")
+    return int(value)

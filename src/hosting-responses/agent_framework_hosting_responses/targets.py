@@ -1,0 +1,41 @@
+"""What is known of the target before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from agent_framework_hosting import InvalidRequest
+
+if TYPE_CHECKING:
+    from agent_framework import SupportsAgentRun, Workflow
+
+
+def model_name(target: SupportsAgentRun | Workflow) -> str:
+    """Name what answers: the model that the agent was made with, or the target itself."""
+    model = defaults_of(target).get("model")
+    return model if isinstance(model, str) and model else target.name or target.id
+
+
+def check_tools(options: Mapping[str, Any], target: SupportsAgentRun | Workflow) -> None:
+    """Refuse functions of a client that have the name of one of the agent's own tools: which one is meant?
+
+    Raises:
+        InvalidRequest: There is one.
+    """
+    from agent_framework import FunctionTool
+
+    declared = cast("Sequence[FunctionTool]", options.get("tools") or ())
+    own = cast("Sequence[object]", defaults_of(target).get("tools") or ()) if declared else ()
+    names = {tool.name for tool in own if isinstance(tool, FunctionTool)}
+    for index, tool in enumerate(declared):
+        if tool.name in names:
+            raise InvalidRequest(
+                f"tools[{index}].name", f"The agent has a tool {tool.name[:64]!r} itself: rename yours."
+            )
+
+
+def defaults_of(target: SupportsAgentRun | Workflow) -> Mapping[str, object]:
+    from agent_framework import RawAgent
+
+    return cast("Mapping[str, object]", target.default_options) if isinstance(target, RawAgent) else {}  # pyright: ignore[reportUnknownMemberType]
