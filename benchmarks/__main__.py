@@ -106,6 +106,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return crowd.measure()
 
+    def responses() -> list[Row]:
+        from . import responses
+
+        return responses.measure()
+
     return {
         "import": imports,
         "lambda": lambda_,
@@ -115,6 +120,7 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
         "functions": functions,
         "stream": stream,
         "crowd": crowd,
+        "responses": responses,
     }
 
 

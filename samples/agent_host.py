@@ -9,17 +9,25 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from agent_app import refund_workflow, support_agent
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 from agent_framework_hosting_invocations import InvocationsChannel
+from agent_framework_hosting_responses import ResponsesChannel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TARGETS = {"agent": support_agent, "workflow": refund_workflow}
+
+
+class Access(TypedDict, total=False):
+    """Who may call; both channels take it."""
+
+    auth: dict[str, str]
+    allow_anonymous: bool
 
 
 def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = False) -> AgentFrameworkHost:
@@ -31,20 +39,21 @@ def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = Fals
     target = environ.get("SAMPLE_TARGET", "agent")
     if target not in TARGETS:
         raise ConfigurationError(f"SAMPLE_TARGET is {target!r}: set it to one of {', '.join(TARGETS)}.")
+    callers = access(environ, loopback=loopback)
     return AgentFrameworkHost(
         TARGETS[target],
-        channels=[invocations(environ, loopback=loopback)],
+        channels=[InvocationsChannel(**callers), ResponsesChannel("/v1/responses", **callers)],
         state_dir=environ.get("STATE_DIR") or None,
     )
 
 
-def invocations(environ: Mapping[str, str], *, loopback: bool) -> InvocationsChannel:
+def access(environ: Mapping[str, str], *, loopback: bool) -> Access:
     if keys := api_keys(environ.get("API_KEYS", "")):
-        return InvocationsChannel(auth=keys)
+        return {"auth": keys}
     if environ.get("SAMPLE_ALLOW_ANONYMOUS") == "1":
-        return InvocationsChannel(allow_anonymous=True)
+        return {"allow_anonymous": True}
     if loopback:
-        return InvocationsChannel()
+        return {}
     raise ConfigurationError(
         "Nobody may call this agent yet. Set API_KEYS to pairs such as alice=<a key of 16 characters or more>; callers "
         "then send 'Authorization: Bearer <key>'. Or set SAMPLE_ALLOW_ANONYMOUS=1 to let everybody in."

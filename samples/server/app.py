@@ -1,4 +1,4 @@
-"""The support agent on a server of your own: http://127.0.0.1:8000/invocations, or on the port in `PORT`."""
+"""The support agent on a server of your own: port 8000 of 127.0.0.1, or the port in `PORT`."""
 
 import sys
 from pathlib import Path

@@ -4,6 +4,8 @@ import pytest
 from agent_host import api_keys, build_host
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+from tests.support.asgi import post_json
+from tests.support.channels import started
 
 KEYS = {"API_KEYS": "ada=0123456789abcdef"}
 
@@ -36,3 +38,12 @@ def test_what_is_open_on_loopback_is_refused_elsewhere() -> None:
 
 def test_keys_are_pairs_and_may_hold_equals_signs() -> None:
     assert api_keys(" ada=a=b, ,bob=c ") == {"ada": "a=b", "bob": "c"}
+
+
+async def test_both_channels_let_the_same_callers_in() -> None:
+    host = build_host({**KEYS, "OPENAI_API_KEY": ""})
+    key = {"authorization": "Bearer 0123456789abcdef"}
+    async with started(host):
+        for path, body in (("/invocations", {"message": "Hello"}), ("/v1/responses", {"input": "Hello"})):
+            assert (await post_json(host.app, path, body)).status == 401
+            assert (await post_json(host.app, path, body, key)).status == 200

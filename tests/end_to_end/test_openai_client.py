@@ -1,0 +1,122 @@
+"""The official client against the sample on the real runtimes: Lambda's in AWS's emulator, and the Functions worker."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.responses import Response, ResponseFunctionToolCall
+
+from emulators.lambda_events import HttpRequest, function_url
+from emulators.lambda_runtime import LambdaEmulator
+from scripts.demo_deployment import Deployment
+from scripts.demo_platforms import HttpProcess, LambdaProcess, Platform
+
+TOLD = "My name is Ada and my order is 1002."
+ASKED = "What is my name, and where is my parcel?"
+REMEMBERED = "Your name is Ada. The parcel of order 1002 is on its way, expected on Friday."
+PACE = 0.05
+
+
+class FunctionUrl(httpx2.AsyncBaseTransport):
+    """Brings requests to a function as its URL would."""
+
+    def __init__(self, emulator: LambdaEmulator) -> None:
+        self.emulator = emulator
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        sent = HttpRequest(
+            request.method,
+            request.url.raw_path.partition(b"?")[0].decode(),
+            request.url.query.decode(),
+            list(request.headers.items()),
+            body=await request.aread(),
+        )
+        result: dict[str, Any] = await self.emulator.invoke(function_url(sent))
+        body: str = result["body"]
+        content = b64decode(body) if result.get("isBase64Encoded") else body.encode()
+        return httpx2.Response(result["statusCode"], headers=result["headers"], content=content, request=request)
+
+
+class Service:
+    """A deployed sample and the client of whoever has its key; a process is started where there is none."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    async def client(self) -> AsyncOpenAI:
+        match await self.deployment.started():
+            case LambdaProcess(emulator):
+                url, http = "http://function", httpx2.AsyncClient(transport=FunctionUrl(emulator))
+            case HttpProcess(url, http, _):
+                pass
+            case other:
+                raise TypeError(f"{other!r} cannot be called.")
+        return AsyncOpenAI(api_key=self.deployment.key, base_url=f"{url}/v1", http_client=http, max_retries=0)
+
+    async def create(self, text: str, **how: Any) -> Response:
+        return await (await self.client()).responses.create(model="support", input=text, **how)
+
+
+@pytest.fixture
+async def service(platform: Platform, tmp_path: Path) -> AsyncGenerator[Service]:
+    async with Deployment(platform, tmp_path / "state", settings={"OFFLINE_PACE": str(PACE)}) as deployment:
+        yield Service(deployment)
+
+
+async def test_a_response_is_continued_forked_and_read_by_processes_that_did_not_make_it(service: Service) -> None:
+    told = await service.create(TOLD)
+    await service.deployment.kill()
+    asked = await service.create(ASKED, previous_response_id=told.id)
+    assert asked.output_text == REMEMBERED
+    assert asked.previous_response_id == told.id
+    forked = await service.create("What is my name?", previous_response_id=told.id)
+    assert forked.output_text == "Your name is Ada."
+    await service.deployment.kill()
+    responses = (await service.client()).responses
+    assert (await responses.retrieve(asked.id)).to_dict() == asked.to_dict()
+    items = [item async for item in responses.input_items.list(asked.id)]
+    assert [item.to_dict()["content"] for item in items] == [[{"type": "input_text", "text": ASKED}]]
+    await responses.delete(asked.id)
+    with pytest.raises(openai.NotFoundError):
+        await responses.retrieve(asked.id)
+    stranger = (await service.client()).with_options(api_key="a key that nobody was given")
+    with pytest.raises(openai.AuthenticationError):
+        await stranger.responses.retrieve(told.id)
+
+
+async def test_a_conversation_waits_for_an_approval_in_another_process(service: Service) -> None:
+    conversation = await (await service.client()).conversations.create()
+    asked = await service.create("Refund order 1002 because it leaks.", conversation=conversation.id)
+    call = asked.output[-1]
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert call.name == "request_approval"
+    await service.deployment.kill()
+    responses = (await service.client()).responses
+    answer: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "true"}
+    done = await responses.create(model="support", conversation=conversation.id, input=[answer])
+    assert done.output_text == "64.00 EUR are refunded for order 1002 (reason: it leaks)."
+    with pytest.raises(openai.BadRequestError):
+        await responses.create(model="support", conversation=conversation.id, input=[answer])
+
+
+async def test_a_stream_is_whole_and_comes_as_it_is_made_where_the_platform_streams(service: Service) -> None:
+    client = await service.client()
+    async with client.responses.stream(model="support", input=TOLD) as stream:
+        arrived = [(event.type, time.monotonic()) async for event in stream]
+        final = await stream.get_final_response()
+    kinds = [kind for kind, _ in arrived]
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    words = [when for kind, when in arrived if kind == "response.output_text.delta"]
+    assert len(words) == len(final.output_text.split())
+    if service.deployment.platform.streams:
+        assert words[-1] - words[0] > PACE * (len(words) - 2)
+    assert (await client.responses.retrieve(final.id)).output_text == final.output_text
