@@ -27,8 +27,8 @@ NO_TESTS = 5
 # What the tests do is mostly waiting.
 PROCESSES = 3
 # The oldest Python runs beside those; object stores are proved there by the suite of all stores, and what becomes of
-# processes that are killed or frozen is up to the protocol and not to Python.
-BESIDE = ("-k", "not (s3 or blob or kills or freezes or rounds) or test_stores")
+# stores that fail, and of processes that are killed or frozen, is up to the protocol and not to Python.
+BESIDE = ("-k", "not (s3 or blob or faults or kills or freezes or rounds) or test_stores")
 
 
 class Outcome(NamedTuple):
@@ -63,8 +63,8 @@ class Run:
         where = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(folder)}
         options = [f"--junitxml={report}", "-o", f"cache_dir={ROOT / 'build' / 'cache' / name}"]
         print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
-        if folders:  # A whole run; modules stay together, for what they start.
-            options += [] if aside else ["--numprocesses", str(PROCESSES), "--dist", "loadfile"]
+        if folders and not aside:  # A whole run; modules stay together, for what they start, and in their order.
+            options += ["--numprocesses", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
         command = [environment.python, "-m", "pytest", *options, *folders, *arguments]
         if output is None:
             return cls(report, subprocess.Popen(command, cwd=ROOT, env=where), None)
