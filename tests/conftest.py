@@ -33,14 +33,6 @@ PARTS: dict[str, Callable[[], bool]] = {
 }
 
 
-# What waits most comes first, beside what computes: at the end it would be alone.
-FIRST = ("rounds", "freezes", "kills", "faults", "renewal")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(word in item.path.stem for word in FIRST))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keep a test from running without its parts: elsewhere that is reported at the end, in CI it is a failure."""
     for mark in item.iter_markers("needs"):
