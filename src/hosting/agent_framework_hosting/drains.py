@@ -11,8 +11,8 @@ from .contained import Contained
 from .errors import ConfigurationError, HostingError, InvalidRequest, SessionTooLarge, TurnConflict, TurnRepeated
 from .redaction import redacted
 from .telemetry import start_turn, trace_of
-from .turns import working_on
 from .updates import InboundUpdate
+from .working import working_on
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +21,7 @@ from .state.conversations import Left, attach, copy, reset, reset_turn
 from .state.head import random_id
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
+from .working import current_update
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
     from .channels import Attach, ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, OnSaved
     from .running.run import Run, Runner
     from .state.conversations import Conversations, Turn
-    from .state.mailboxes import HeldUpdate
 
 _current: ContextVar[ActiveTurn | None] = ContextVar("hosting_turn", default=None)
-_working: ContextVar[Working | None] = ContextVar("hosting_update", default=None)
 T = TypeVar("T")
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -129,7 +126,7 @@ class Turns:
         began = perf_counter()
         try:
             with record.span_of("hosting.state.reset"):
-                working = _working.get()
+                working = current_update()
                 if working is not None and working.has(key):
                     await reset_turn(await working.held.turn(to_reset=True))
                 else:
@@ -141,35 +138,6 @@ class Turns:
         finally:
             record.store_time = perf_counter() - began
             record.finish()
-
-
-@dataclass(slots=True)
-class Working:
-    """The update that is being worked on; `elsewhere` counts its turns in other conversations."""
-
-    held: HeldUpdate
-    elsewhere: int = 0
-
-    def has(self, key: str) -> bool:
-        """Whether the update's lease is this conversation's."""
-        return self.held.active and self.held.update.isolation_key == key
-
-    def turn_id(self, key: str) -> str:
-        """Name the next turn in another conversation, so that the next attempt does not take it once more."""
-        self.elsewhere += 1
-        update = self.held.update
-        parts = "\0".join((update.channel, update.id, key, str(self.elsewhere)))
-        return hashlib.sha256(parts.encode("utf-8", "replace")).hexdigest()[:32]
-
-
-@contextmanager
-def working_on(held: HeldUpdate) -> Generator[None]:
-    """Let the turns that are taken inside be the update's."""
-    token = _working.set(Working(held))
-    try:
-        yield
-    finally:
-        _working.reset(token)
 
 
 class Phase(Enum):
@@ -242,7 +210,7 @@ class ActiveTurn:
 
     async def _take(self, key: str, session: ChannelSession) -> Turn:
         """Take the conversation, or the next turn of the update that has it."""
-        given, working = turn_id(key, self.request), _working.get()
+        given, working = turn_id(key, self.request), current_update()
         conversations = self._turns.conversations
         if working is None:
             return await conversations.begin(
