@@ -278,7 +278,7 @@ def test_an_id_that_is_used_again_names_another_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [("incomplete", "incomplete"), ("failed", "failed"), ("cancelled", "failed")]
+    ("status", "kind"), [("incomplete", "incomplete"), ("failed", "failed"), ("cancelled", "incomplete")]
 )
 def test_a_run_that_breaks_off_leaves_its_items_incomplete(status: Any, kind: str) -> None:
     events = opened()

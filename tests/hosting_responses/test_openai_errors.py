@@ -55,7 +55,6 @@ def served(agent: Any, state_dir: Path | None = None, **how: Any) -> Iterator[Re
     ("body", "kind", "param", "code"),
     [
         ({"input": "hi", "temperature": 2}, openai.BadRequestError, "temperature", "invalid_request"),
-        ({"input": "hi", "background": True}, openai.BadRequestError, "background", "unsupported"),
         (
             {"input": "hi", "previous_response_id": "resp_1"},
             openai.BadRequestError,

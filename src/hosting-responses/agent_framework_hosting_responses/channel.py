@@ -21,6 +21,7 @@ from agent_framework_hosting import (
 from agent_framework_hosting.auth import Auth, Authenticator
 from agent_framework_hosting.sse import SILENCE
 
+from .background import Background
 from .conversations import Conversations
 from .create import CreateEndpoint, json_response
 from .options import check_forward_options
@@ -95,13 +96,14 @@ class ResponsesChannel:
             response_id_factory=self.response_id_factory,
             keep_alive=self.keep_alive,
         )
-        stored = StoredResponses(service)
+        background = Background(service)
+        stored = StoredResponses(service, background)
 
         def route(path: str, method: str, answer: Answer) -> BaseRoute:
             return Route(path, guarded(service, answer), methods=[method])
 
         routes = [
-            Route("/", CreateEndpoint(service).__call__, methods=["POST"], name=self.name),
+            Route("/", CreateEndpoint(service, background).__call__, methods=["POST"], name=self.name),
             route("/{id}", "GET", stored.show),
             route("/{id}", "DELETE", stored.delete),
             route("/{id}/cancel", "POST", stored.cancel),
@@ -117,6 +119,8 @@ class ResponsesChannel:
         ]
         return ChannelContribution(
             routes,
+            on_update=background.work,
+            updates_optional=True,
             middleware=[Middleware(RequestIds)],
             root_routes=root_routes,
             authenticated=self.authenticate.closed,

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str | None, str | None, str | None]
 OpenItem = OpenMessage | OpenReasoning | OpenCall
-ENDINGS = {"completed": "response.completed", "incomplete": "response.incomplete"}
+# The API has no event for a response that was cancelled.
+ENDINGS = {name: f"response.{name}" for name in ("completed", "incomplete")} | {"cancelled": "response.incomplete"}
 
 encode_text = msgspec.json.Encoder().encode
 

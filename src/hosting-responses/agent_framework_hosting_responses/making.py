@@ -108,7 +108,7 @@ def again(items: Sequence[Item], mint: Mint) -> Mint:
 
 
 def seed_of(create: Create, *, id: str, model: str, created_at: int) -> Response:
-    """Give a response in progress; `echo` is what it shows of the request."""
+    """Give a response in progress."""
     seed = Response(
         id=id,
         created_at=created_at,

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from starlette.responses import Response
 
-from agent_framework_hosting import InvalidRequest, UnknownConversation
+from agent_framework_hosting import ConfigurationError, InvalidRequest, UnknownConversation
 from agent_framework_hosting.problems import problem_of
 
 from .schema import ResponseError, encode
@@ -87,6 +87,24 @@ def unknown_previous() -> UnknownId:
         "There is no response with this previous_response_id. Send one that was stored here, or leave it out.",
         field="previous_response_id",
         code="previous_response_not_found",
+    )
+
+
+def unfinished_previous(status: str) -> UnknownId:
+    return UnknownId(
+        f"The response with this previous_response_id is {status}: only one that was finished can be continued.",
+        field="previous_response_id",
+        code="previous_response_not_finished",
+    )
+
+
+def repeated_key() -> InvalidRequest:
+    return InvalidRequest("Idempotency-Key", "This Idempotency-Key was used for another request: use a new one.")
+
+
+def given_twice() -> ConfigurationError:
+    return ConfigurationError(
+        "response_id_factory gave an id once more under which this caller has a response: it must give each id once."
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from agent_framework_hosting import StateDamaged
 
+from .problems import unfinished_previous, unknown_previous
 from .schema import Object, Response, encode
 
 FORMAT = 1
@@ -19,6 +20,46 @@ class ResponseRecord(msgspec.Struct, frozen=True, tag="response", forbid_unknown
     response: Response
     items: list[Object]
     request: str = ""
+    format: int = FORMAT
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The update that a response in the background is: its id, the conversation it belongs to, and its order there."""
+
+    id: str
+    key: str
+    order: str
+
+
+class QueuedRecord(msgspec.Struct, frozen=True, tag="queued", forbid_unknown_fields=True):
+    """A response that is still to be made, with all that is needed for it.
+
+    `session` says what it goes on from (isolation keys), `caller` who asked, with what is known of it; `chat` and
+    `user` are Foundry's keys.
+    """
+
+    response: Response
+    items: list[Object]
+    request: str
+    job: Job
+    body: msgspec.Raw
+    conversation: str | None = None
+    existing: bool = False
+    parent: str | None = None
+    caller: str | None = None
+    known: dict[str, object] = {}
+    user: str | None = None
+    chat: str | None = None
+    format: int = FORMAT
+
+
+class BrokenRecord(msgspec.Struct, frozen=True, tag="broken", forbid_unknown_fields=True):
+    """A response without a turn: it was cancelled, or failed, in the background."""
+
+    response: Response
+    items: list[Object]
+    request: str
+    job: Job
     format: int = FORMAT
 
 
@@ -40,8 +81,10 @@ class ConversationObject(msgspec.Struct, frozen=True):
     object: Literal["conversation"] = "conversation"
 
 
-Record = ResponseRecord | ConversationRecord
+OfResponse = ResponseRecord | QueuedRecord | BrokenRecord
+Record = OfResponse | ConversationRecord
 _decoder = msgspec.json.Decoder(Record)
+_CONTINUABLE = b'{"type":"response",'
 
 
 def encode_record(record: Record) -> bytes:
@@ -61,3 +104,21 @@ def decode_record(name: str, data: bytes) -> Record:
     if record.format != FORMAT:
         raise StateDamaged(name, f"What is stored of {name} has format {record.format}; update this package.")
     return record
+
+
+def check_continuable(record: bytes | None) -> None:
+    """Make sure that what is kept is a response that another one can go on from.
+
+    Raises:
+        UnknownId: It is none, or has not come to its end.
+    """
+    if record is None:
+        raise unknown_previous()
+    # Every call that goes on from another passes here: most need no decoding.
+    if record.startswith(_CONTINUABLE):
+        return
+    found = decode_record("a response", record)
+    if isinstance(found, QueuedRecord | BrokenRecord):
+        raise unfinished_previous(found.response.status)
+    if not isinstance(found, ResponseRecord):
+        raise unknown_previous()

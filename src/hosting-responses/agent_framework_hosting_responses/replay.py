@@ -8,7 +8,16 @@ import msgspec
 
 from .events import ENDINGS
 from .open_items import Frames
-from .schema import FunctionCallItem, Item, MessageItem, OutputText, ReasoningItem, Refusal, Response
+from .schema import (
+    FunctionCallItem,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    Refusal,
+    Response,
+    ResponseStatus,
+)
 
 
 def replay(response: Response, *, after: int = -1) -> Iterator[bytes]:
@@ -19,18 +28,30 @@ def replay(response: Response, *, after: int = -1) -> Iterator[bytes]:
             yield frame
 
 
-def all_frames(response: Response, frames: Frames) -> Iterator[bytes]:
-    begun = msgspec.structs.replace(
-        response, status="in_progress", output=[], usage=None, error=None, incomplete_details=None, completed_at=None
-    )
+def opening(response: Response, frames: Frames) -> Iterator[bytes]:
+    """Give what a stream begins with; one in the background is queued first."""
+    begun = before(response, "queued" if response.background else "in_progress")
     yield frames.frame("response.created", {"response": begun})
-    yield frames.frame("response.in_progress", {"response": begun})
+    if response.background:
+        yield frames.frame("response.queued", {"response": begun})
+
+
+def all_frames(response: Response, frames: Frames) -> Iterator[bytes]:
+    yield from opening(response, frames)
+    yield frames.frame("response.in_progress", {"response": before(response, "in_progress")})
     for index, item in enumerate(response.output):
         place: dict[str, object] = {"output_index": index}
         yield frames.frame("response.output_item.added", {**place, "item": beginning(item)})
         yield from inner_frames(item, {"item_id": item.id, **place}, frames)
         yield frames.frame("response.output_item.done", {**place, "item": item})
     yield frames.frame(ENDINGS.get(response.status, "response.failed"), {"response": response})
+
+
+def before(response: Response, status: ResponseStatus) -> Response:
+    """Give a response as it was before it had any output."""
+    return msgspec.structs.replace(
+        response, status=status, output=[], usage=None, error=None, incomplete_details=None, completed_at=None
+    )
 
 
 def beginning(item: Item) -> Item:

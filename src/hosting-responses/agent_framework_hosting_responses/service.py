@@ -24,7 +24,7 @@ from .rules import Rules
 
 
 class Service:
-    """`keep_alive`, `replay_wait` and `replay_interval` are in seconds; `clock` gives seconds since 1970."""
+    """`keep_alive` and what bounds and paces waiting are in seconds; `clock` gives seconds since 1970."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Service:
         mint: Callable[[str], str] = mint,
         replay_wait: float = 2.0,
         replay_interval: float = 0.1,
+        follow_wait: float = 900.0,
     ) -> None:
         self.name = name
         self.context = context
@@ -55,6 +56,7 @@ class Service:
         self.mint = mint
         self.replay_wait = replay_wait
         self.replay_interval = replay_interval
+        self.follow_wait = follow_wait
         self._factory = response_id_factory
 
     async def authenticate(self, request: Request) -> ChannelIdentity | None:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
-from starlette.responses import StreamingResponse
 
 from agent_framework_hosting import InvalidRequest
-from agent_framework_hosting.sse import EVENT_HEADERS
 
+from .background import Background, of_response
 from .callers import owner_of
 from .create import json_response
-from .problems import RefusedHere, failure_of, unknown_response
-from .records import ResponseRecord, decode_record
+from .problems import failure_of, unknown_response
+from .records import OfResponse, QueuedRecord
 from .schema import Object, encode
 
 if TYPE_CHECKING:
@@ -41,8 +40,9 @@ def guarded(service: Service, answer: Answer) -> Answer:
 class StoredResponses:
     """Finds a caller's own responses: what is somebody else's is not there."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, background: Background) -> None:
         self.service = service
+        self.background = background
 
     async def key_of(self, request: Request) -> str:
         """Give the key of the response that a request names.
@@ -56,39 +56,31 @@ class StoredResponses:
             raise unknown_response()
         return key
 
-    async def find(self, request: Request) -> ResponseRecord:
-        key = await self.key_of(request)
-        if (found := await self.service.context.attachment(key)) is None:
-            raise unknown_response()
-        record = decode_record(request.path_params["id"], found)
-        if not isinstance(record, ResponseRecord):
-            raise unknown_response()
-        return record
+    async def find(self, request: Request) -> OfResponse:
+        return of_response(await self.service.context.attachment(await self.key_of(request)))
 
     async def show(self, request: Request) -> HttpResponse:
-        record = await self.find(request)
+        record = await self.background.state_of(await self.find(request))
         query = request.query_params
-        if not read_flag(query, "stream"):
-            if "starting_after" in query:
-                raise InvalidRequest("starting_after", "starting_after goes with stream=true.")
-            return json_response(encode(record.response))
+        if read_flag(query, "stream"):
+            from .following import follow
 
-        from .replay import replay
-
-        frames = replay(record.response, after=read_number(query, "starting_after", least=-1, otherwise=-1))
-        return StreamingResponse(iter([b"".join(frames)]), headers=EVENT_HEADERS)
+            return follow(self.background, record, after=read_number(query, "starting_after", least=-1, otherwise=-1))
+        if "starting_after" in query:
+            raise InvalidRequest("starting_after", "starting_after goes with stream=true.")
+        return json_response(encode(record.response))
 
     async def delete(self, request: Request) -> HttpResponse:
         key = await self.key_of(request)
+        found = await self.service.context.attachment(key)
         if not await self.service.context.delete(key):
             raise unknown_response()
+        if found is not None and isinstance(record := of_response(found), QueuedRecord):
+            await self.background.interrupt(record.job)
         return json_response(encode({"id": request.path_params["id"], "object": "response", "deleted": True}))
 
     async def cancel(self, request: Request) -> HttpResponse:
-        await self.find(request)
-        raise RefusedHere(
-            "response_id", "Only a response that runs in the background can be cancelled.", code="not_background"
-        )
+        return json_response(encode(await self.background.cancel(await self.key_of(request))))
 
     async def input_items(self, request: Request) -> HttpResponse:
         record = await self.find(request)

@@ -50,7 +50,8 @@ class ChannelContribution:
     `on_update` processes what the channel has accepted (`ChannelContext.accept`): in order, one update of a
     conversation at a time. Its turns in the update's own conversation are saved once, however often it is called for
     that update; what it sends may be sent again. What it raises has it called again later, and after
-    `HostLimits.update_attempts` the update is set aside.
+    `HostLimits.update_attempts` the update is set aside. With `updates_optional` the channel is also served where
+    nothing can be worked on after an answer: `ChannelContext.accepting` tells.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ChannelContribution:
         root_routes: Sequence[BaseRoute] = (),
         on_provision: Sequence[Callable[[Provisioning], Awaitable[None]]] = (),
         on_update: OnUpdate | None = None,
+        updates_optional: bool = False,
         authenticated: bool = False,
     ) -> None:
         self.routes = routes
@@ -74,6 +76,7 @@ class ChannelContribution:
         self.root_routes = root_routes
         self.on_provision = on_provision
         self.on_update = on_update
+        self.updates_optional = updates_optional
         self.authenticated = authenticated
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import ConfigurationError
+from .keys import turn_id
 from .limits import HostLimits
 from .requests import ChannelRequest, HostedRunResult
 from .state.store import ScopedStore, StateStore
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
     from .channels import Attach, ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
     from .targets import TargetSource
     from .turns import Turns
-    from .updates import InboundUpdate
+    from .updates import InboundUpdate, Standing
+
+
+class AcceptedUpdates(Protocol):
+    """What a host does with updates; `working` tells whether any are worked on where it runs."""
+
+    working: bool
+
+    async def accept(self, update: InboundUpdate) -> bool: ...
+
+    async def standing(self, update: InboundUpdate) -> Standing | None: ...
+
+    async def interrupt(self, update: InboundUpdate) -> None: ...
 
 
 class ChannelContext:
@@ -36,11 +49,11 @@ class ChannelContext:
         store: StateStore,
         limits: HostLimits,
         *,
-        accept: Callable[[InboundUpdate], Awaitable[bool]] | None = None,
+        updates: Callable[[], AcceptedUpdates | None] = lambda: None,
         delete: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self.limits = limits
-        self._accept = accept
+        self._updates = updates
         self._delete = delete
         self.documents = ScopedStore(store, f"d/{name}")
         self._name = name
@@ -131,13 +144,29 @@ class ChannelContext:
         """
         return await self._turns.conversations.attachment(isolation_key)
 
-    async def begin(self, isolation_key: str, attachment: bytes) -> None:
-        """Begin a conversation without a turn, under a key that nobody else can know.
+    async def amend(self, isolation_key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Put what `change` makes of a conversation's attachment in its place, and give that; None leaves it as it is.
+
+        This waits for nobody: a turn that is running in the conversation saves nothing any more, and ends at its next
+        renewal. An update that is being worked on does this to its own conversation without harm. `change` may be
+        called several times.
 
         Raises:
+            UnknownConversation: There is no such conversation.
+            TurnConflict: Others wrote, again and again.
+            StateUnavailable: It may be changed, or not.
+        """
+        return await self._turns.amend(isolation_key, change)
+
+    async def begin(self, isolation_key: str, attachment: bytes, *, idempotency_key: str | None = None) -> None:
+        """Begin a conversation without a run; a turn with that idempotency key is a repeat of this.
+
+        Raises:
+            TurnConflict: There is one with this key.
             StateUnavailable: The store did not answer.
         """
-        turn = await self._turns.conversations.begin(isolation_key, fresh=True)
+        given = None if idempotency_key is None else turn_id(isolation_key, idempotency_key)
+        turn = await self._turns.conversations.begin(isolation_key, given, fresh=True)
         try:
             await turn.commit(snapshot=None, checkpoint=None, attachment=attachment)
         finally:
@@ -164,6 +193,34 @@ class ChannelContext:
             InvalidRequest: The update cannot be kept as it is.
             StateUnavailable: It was not taken over; have the platform send it again (503).
         """
-        if self._accept is None or update.channel != self._name:
+        return await self._updates_of(update).accept(update)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether what this channel accepts is worked on: not where a platform cannot, and no inbox wakes it."""
+        updates = self._updates()
+        return updates is not None and updates.working
+
+    async def standing(self, update: InboundUpdate) -> Standing | None:
+        """Tell what becomes of an update that was accepted; None where nothing will any more.
+
+        Raises:
+            StateUnavailable, StateDamaged: It cannot be told.
+        """
+        return await self._updates_of(update).standing(update)
+
+    async def interrupt(self, update: InboundUpdate) -> None:
+        """End an attempt at an update, if one is under way: at its next renewal. It is made once more, at once.
+
+        Raises:
+            StateUnavailable: It may go on.
+        """
+        await self._updates_of(update).interrupt(update)
+
+    def _updates_of(self, update: InboundUpdate) -> AcceptedUpdates:
+        updates = self._updates()
+        if update.channel != self._name:
             raise ConfigurationError(f"Channel {self._name!r} cannot accept updates of channel {update.channel!r}.")
-        return await self._accept(update)
+        if updates is None:
+            raise ConfigurationError(f"Channel {update.channel!r} accepts updates and contributes no on_update.")
+        return updates

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
 
     from .host_updates import HostUpdates
-    from .updates import InboundUpdate, Inbox
+    from .updates import Inbox
 
 logger = logging.getLogger("agent_framework.hosting")
 
@@ -108,7 +108,7 @@ class AgentFrameworkHost:
             self._turns,
             self._places.locations.sessions,
             self._limits,
-            accept=self._accept,
+            updates=lambda: self.updates,
             delete=partial(self._places.delete, self._turns.conversations),
         )
 
@@ -127,10 +127,11 @@ class AgentFrameworkHost:
                 self._updates = HostUpdates(self._places.mailboxes(self._turns.conversations), handlers, self._inbox)
         return self._updates
 
-    async def _accept(self, update: InboundUpdate) -> bool:
-        if (updates := self.updates) is None:
-            raise ConfigurationError(f"Channel {update.channel!r} accepts updates and contributes no on_update.")
-        return await updates.accept(update)
+    @property
+    def _needs_updates(self) -> bool:
+        """Whether a channel cannot do without the work on updates."""
+        contributions = [contribution for _, contribution in self._contribute()]
+        return any(each.on_update is not None and not each.updates_optional for each in contributions)
 
     @property
     def app(self) -> Starlette:
@@ -183,6 +184,10 @@ class AgentFrameworkHost:
         self.check_exposure(where)
         if (updates := self.updates) is None:
             return
+        updates.in_background = False
+        updates.working = self.state.durable and self._inbox is not None
+        if not self._needs_updates:
+            return
         if not self.state.durable:
             raise ConfigurationError(
                 f"A channel acknowledges updates and works on them later; on {where} those would be lost without a "
@@ -193,7 +198,6 @@ class AgentFrameworkHost:
                 f"A channel works on updates after its answer, when {where} may have frozen the process. Give the host "
                 "inbox=…, which wakes that work, or serve the channel with host.serve()."
             )
-        updates.in_background = False
 
     def _open_channels(self) -> list[str]:
         """Name the channels whose callers nobody checks and whose operator did not ask for that."""
@@ -212,7 +216,7 @@ class AgentFrameworkHost:
         self._turns.runner = await self._source.runner()
         self._places.warn()
         if (updates := self.updates) is not None:
-            if not self.state.durable:
+            if self._needs_updates and not self.state.durable:
                 logger.warning("Accepted updates are kept in memory: those unfinished when the process ends are lost.")
             updates.drains.tracer = self._turns.tracer
         for name in self._open_channels():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .drains import Drains
 from .inbox import LocalInbox, Sweeper
-from .updates import InboundUpdate, Inbox
+from .updates import InboundUpdate, Inbox, Standing
 
 if TYPE_CHECKING:
     from .channels import OnUpdate
@@ -24,12 +24,13 @@ logger = logging.getLogger("agent_framework.hosting")
 class HostUpdates:
     """Accepts updates, and has them worked on in this process unless an `inbox` wakes the work elsewhere.
 
-    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`.
+    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`. `working`
+    tells whether what is accepted is worked on at all, here or where the inbox wakes that.
     """
 
     def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None) -> None:
         self.drains = Drains(mailboxes, handlers)
-        self.in_background = True
+        self.in_background = self.working = True
         self._mailboxes = mailboxes
         self._local = LocalInbox(self.drains.drain)
         self._inbox: Inbox = self._local if inbox is None else inbox
@@ -51,6 +52,14 @@ class HostUpdates:
             # It is kept, and so acknowledged: the sweep makes up for the wake.
             logger.warning("The inbox could not be told of an update; a sweep will find it.", exc_info=True)
         return new
+
+    async def standing(self, update: InboundUpdate) -> Standing | None:
+        """Tell what becomes of an update: as `Mailboxes.standing`."""
+        return await self.drains.standing(update)
+
+    async def interrupt(self, update: InboundUpdate) -> None:
+        """End an attempt at an update: as `Mailboxes.interrupt`."""
+        await self.drains.interrupt(update)
 
     def start(self) -> None:
         if self.in_background:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import cast
 from urllib.parse import quote
 
 from .errors import InvalidRequest
@@ -51,3 +52,17 @@ def conversation_path(key: str) -> str:
     """Give the store path of a conversation: `aa/<sha256 hex>`, where `aa` are the first two digits."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     return f"{digest[:2]}/{digest}"
+
+
+def turn_id(key: str, idempotency_key: object) -> str:
+    """Give the id that an idempotency key stands for in one conversation.
+
+    Raises:
+        InvalidRequest: The idempotency key is no text.
+    """
+    try:
+        given = check_key(cast("str", idempotency_key))
+    except InvalidRequest:
+        raise InvalidRequest("idempotency_key", "An idempotency key is text without lone surrogates.") from None
+    check_key(key)
+    return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]

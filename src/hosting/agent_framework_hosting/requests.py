@@ -23,10 +23,12 @@ class ChannelSession:
     `parent` copies that conversation and saves the result under `isolation_key`. `fresh` promises that nobody
     else can know the key (it was just minted from random bits), which saves the turn its lease; another key ends that.
     With `existing` the conversation must be there already. `copy` is a fresh key as well, under which the conversation
-    as this turn left it is saved a second time, to be continued from there.
+    as this turn left it is saved a second time, to be continued from there; with `copy_over` it is one that is there,
+    as long as it has that attachment. `admit` gets the attachment of the parent, before the target runs, and raises
+    where that one is not to be continued.
     """
 
-    __slots__ = ("_isolation_key", "copy", "existing", "fresh", "parent")
+    __slots__ = ("_isolation_key", "admit", "copy", "copy_over", "existing", "fresh", "parent")
 
     def __init__(
         self,
@@ -36,12 +38,16 @@ class ChannelSession:
         fresh: bool = False,
         existing: bool = False,
         copy: str | None = None,
+        copy_over: bytes | None = None,
+        admit: Callable[[bytes | None], None] | None = None,
     ) -> None:
         self._isolation_key = isolation_key
         self.parent = parent
         self.fresh = fresh
         self.existing = existing
         self.copy = copy
+        self.copy_over = copy_over
+        self.admit = admit
 
     @property
     def isolation_key(self) -> str | None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .enclosure import Enclosure
-from .errors import ConfigurationError, HostingError, InvalidRequest
+from .errors import ConfigurationError, HostingError, UnknownConversation
 from .hooks import after_the_start, apply_response_hook, apply_run_hook
-from .keys import check_key
+from .keys import check_key, turn_id
 from .requests import ChannelRequest, ChannelSession, HostedRunResult, PendingRequest
 from .shielding import shielded
-from .state.conversations import Left, attach, copy, reset, reset_turn
+from .state.conversations import Left, amend, amend_turn, copy, reset, reset_turn
 from .state.head import random_id
 from .streams import Abandoned, TurnStream
 from .telemetry import hashed, start_turn
-from .working import current_update
+from .working import Working, current_update
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -139,6 +138,34 @@ class Turns:
             record.store_time = perf_counter() - began
             record.finish()
 
+    async def amend(self, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Change a conversation's attachment, whoever has it; what works on an update of it does so by a turn.
+
+        Raises:
+            UnknownConversation, TurnConflict, StateUnavailable: As `state.conversations.amend`.
+        """
+        working = current_update()
+        if working is None or not working.has(key):
+            return await amend(self.conversations, key, change)
+        found = await self.conversations.attachment(key)
+        if (wanted := change(found)) is None:
+            return found
+        await amend_turn(await working.held.turn(), wanted)
+        return wanted
+
+    async def attach(self, key: str, attachment: bytes) -> None:
+        """Put an attachment in the place of the one that a conversation has, by a turn of its own without a run.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            TurnBusy: It was not free in time.
+        """
+        working = current_update()
+        if working is not None and working.has(key):
+            await amend_turn(await working.held.turn(), attachment)
+        else:
+            await amend_turn(await self.conversations.begin(key, existing=True), attachment)
+
 
 class Phase(Enum):
     """How far a turn has come; it only goes down this list."""
@@ -179,6 +206,7 @@ class ActiveTurn:
         self._fresh = session is not None and session.fresh
         self._kept = True
         self._copy = None if session is None else session.copy
+        self._copy_over = None if session is None else session.copy_over
         self._left: Left | None = None
         if self._key is None and session is not None and session.parent is not None:
             # A look at what would come next: it has the parent's history, and is not kept.
@@ -210,25 +238,30 @@ class ActiveTurn:
 
     async def _take(self, key: str, session: ChannelSession) -> Turn:
         """Take the conversation, or the next turn of the update that has it."""
-        given, working = turn_id(key, self.request), current_update()
-        conversations = self._turns.conversations
-        if working is None:
-            return await conversations.begin(
-                key, given, fresh=self._fresh, parent=session.parent, existing=session.existing
-            )
-        if not working.has(key):
-            given = given if given or self._fresh else working.turn_id(key)
-            return await conversations.begin(
-                key, given, fresh=self._fresh, parent=session.parent, existing=session.existing
-            )
+        asked, working = self.request.attributes.get("idempotency_key"), current_update()
+        given = None if asked is None else turn_id(key, asked)
+        if working is not None and working.has(key):
+            return await self._take_next(working, session)
+        if working is not None and not given and not self._fresh:
+            given = working.turn_id(key)
+        return await self._turns.conversations.begin(
+            key, given, fresh=self._fresh, parent=session.parent, existing=session.existing, admit=session.admit
+        )
+
+    async def _take_next(self, working: Working, session: ChannelSession) -> Turn:
         turn = await working.held.turn()
-        if session.parent is not None and turn.remembered is None:
-            try:
-                turn.snapshot, turn.checkpoint = await conversations.peek(session.parent)
+        if turn.remembered is not None:
+            return turn
+        try:
+            if session.existing and not working.held.begun:
+                raise UnknownConversation()
+            if session.parent is not None:
+                conversations = self._turns.conversations
+                turn.snapshot, turn.checkpoint = await conversations.peek(session.parent, admit=session.admit)
                 turn.stored_key = session.parent
-            except BaseException:
-                await turn.end()
-                raise
+        except BaseException:
+            await turn.end()
+            raise
         return turn
 
     def request_reset(self, key: str) -> bool:
@@ -269,6 +302,8 @@ class ActiveTurn:
                 attachment = self._attach(hosted)
             else:
                 self._left = Left(outcome.snapshot, outcome.checkpoint)
+                if turn.remembered is not None:
+                    self._left = Left(*await self._turns.conversations.peek(turn.key))
         try:
             if turn is not None:
                 with self._record.span_of("hosting.state.commit"):
@@ -310,9 +345,11 @@ class ActiveTurn:
             with after_the_start():
                 conversations, attachment = self._turns.conversations, self._attach(hosted)
                 if self._copy is not None:
-                    await copy(conversations, self.turn, self._left, attachment, to=self._copy)
+                    over = self._copy_over
+                    await copy(conversations, self.turn, self._left, attachment, to=self._copy, over=over)
                 else:
-                    await attach(conversations, self.turn.key, attachment)
+                    await self._turns.attach(self.turn.key, attachment)
+                self._left = None
         if self._on_saved is not None:
             await self._on_saved(hosted)
         return hosted
@@ -355,23 +392,6 @@ def encoded(result: object, pending: Sequence[PendingRequest]) -> bytes:
     from .running.results import encode_result
 
     return encode_result(result, pending)
-
-
-def turn_id(key: str, request: ChannelRequest) -> str | None:
-    """Give the id that an idempotency key stands for in one conversation; None asks for a random one.
-
-    Raises:
-        InvalidRequest: The idempotency key is no text.
-    """
-    given = request.attributes.get("idempotency_key")
-    if given is None:
-        return None
-    try:
-        check_key(given)
-    except InvalidRequest:
-        raise InvalidRequest("idempotency_key", "An idempotency key is text without lone surrogates.") from None
-    check_key(key)
-    return hashlib.sha256(f"{len(key)}:{key}:{given}".encode()).hexdigest()[:32]
 
 
 def outcome_word(error: BaseException | None, saved: HostedRunResult[Any] | None = None) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
+
+Standing = Literal["waiting", "working"]
+"""What becomes of an accepted update: it is going to be worked on, or is being so."""
 
 
 @dataclass(frozen=True)

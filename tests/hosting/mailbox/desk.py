@@ -157,7 +157,7 @@ async def desk(
     turns.runner = await source.runner()
     mailboxes = StoredMailboxes(conversations)
     drains = Drains(mailboxes, {channel.name: channel.on_update})
-    channel.contribute(ChannelContext(channel.name, source, turns, store, limits, accept=drains.accept))
+    channel.contribute(ChannelContext(channel.name, source, turns, store, limits, updates=lambda: drains))
     try:
         yield Desk(channel, mailboxes, drains, times or Times())
     finally:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..errors import TurnConflict
 
 if TYPE_CHECKING:
     from agent_framework import WorkflowCheckpoint
 
     from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
+
+
+Admit = Callable[[bytes | None], None]
+"""Raises where a conversation with that attachment is not to be continued."""
+
+TRIES = 20
 
 
 class Left(NamedTuple):
@@ -85,6 +94,14 @@ class Turn(Protocol):
         """
         ...
 
+    async def amend(self, attachment: bytes) -> None:
+        """Commit, with nothing changed but the attachment.
+
+        Raises:
+            TurnConflict, StateUnavailable: As `commit`.
+        """
+        ...
+
     async def end(self) -> None:
         """Give back what is still held; without a commit the conversation is as it was before."""
         ...
@@ -104,12 +121,13 @@ class Conversations(Protocol):
         parent: str | None = None,
         existing: bool = False,
         to_reset: bool = False,
+        admit: Admit | None = None,
     ) -> Turn:
         """Wait for the conversation and take it.
 
         `turn_id` makes a repeat of this turn recognisable. With `fresh` nobody else can know the key. `parent`
-        names the conversation to start from instead. With `existing` it is not begun if it is not there yet. With
-        `to_reset` one that is too large, or cannot be read, is no obstacle.
+        names the conversation to start from instead, if `admit` does. With `existing` it is not begun if it is not
+        there yet. With `to_reset` one that is too large, or cannot be read, is no obstacle.
 
         Raises:
             TurnBusy: It was not free within `turn_timeout`.
@@ -120,7 +138,19 @@ class Conversations(Protocol):
         """
         ...
 
-    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    async def overruling(self, key: str) -> tuple[Turn, bytes | None]:
+        """Take a conversation as it is, whoever has it, and read its attachment.
+
+        The commit fails if anything was written since; otherwise the turn that was running can save nothing any more,
+        and ends at its next renewal.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            StateDamaged: It cannot be read.
+        """
+        ...
+
+    async def peek(self, key: str, *, admit: Admit | None = None) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         """Read a conversation's session and checkpoint without taking it.
 
         Raises:
@@ -141,11 +171,22 @@ class Conversations(Protocol):
         ...
 
 
-async def copy(conversations: Conversations, turn: Turn, left: Left, attachment: bytes | None, *, to: str) -> None:
-    """Save what a turn has left once more, under a key that nobody else can know."""
+async def copy(
+    conversations: Conversations, turn: Turn, left: Left, attachment: bytes | None, *, to: str, over: bytes | None
+) -> None:
+    """Save what a turn has left once more: under a key that nobody else can know, or `over` an attachment.
+
+    Raises:
+        TurnConflict: There is another one by now.
+    """
     from .sessions import rekeyed
 
-    other = await conversations.begin(to, fresh=True)
+    if over is None:
+        other = await conversations.begin(to, fresh=True)
+    else:
+        other, found = await conversations.overruling(to)
+        if found != over:
+            raise TurnConflict("What the conversation was to be saved over has changed meanwhile.")
     try:
         other.identity = turn.identity
         snapshot = None if left.snapshot is None else rekeyed(left.snapshot, to)
@@ -154,16 +195,29 @@ async def copy(conversations: Conversations, turn: Turn, left: Left, attachment:
         await other.end()
 
 
-async def attach(conversations: Conversations, key: str, attachment: bytes) -> None:
-    """Put an attachment in the place of the one that a conversation has: a turn of its own, without a run.
+async def amend(conversations: Conversations, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+    """Put what `change` makes of it in the place of a conversation's attachment, whoever has it, and give that.
+
+    Where `change` gives None the attachment stays as it is.
 
     Raises:
         UnknownConversation: There is no such conversation.
-        TurnBusy: It was not free in time.
+        TurnConflict: Somebody else wrote, again and again.
     """
-    turn = await conversations.begin(key, existing=True)
+    for _ in range(TRIES):
+        turn, found = await conversations.overruling(key)
+        if (wanted := change(found)) is None:
+            return found
+        with suppress(TurnConflict):
+            await amend_turn(turn, wanted)
+            return wanted
+    raise TurnConflict("This conversation is being written again and again. Try again.")
+
+
+async def amend_turn(turn: Turn, attachment: bytes) -> None:
+    """Amend by a turn, and end it."""
     try:
-        await turn.commit(snapshot=turn.snapshot, checkpoint=turn.checkpoint, attachment=attachment)
+        await turn.amend(attachment)
     finally:
         await turn.end()
 

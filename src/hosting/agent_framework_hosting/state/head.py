@@ -123,6 +123,19 @@ _decoder = msgspec.json.Decoder(Head)
 _format_decoder = msgspec.json.Decoder(_Format)
 
 
+def freed(head: Head) -> Head:
+    """Give a head that nobody has: the attempts at the updates that were being worked on do not count."""
+    if head.lease is None:
+        return head
+    hold = {uid: uncounted(hold) if uid in head.lease.updates else hold for uid, hold in head.hold.items()}
+    return head.next(lease=None, hold={uid: hold for uid, hold in hold.items() if hold is not None})
+
+
+def uncounted(hold: Hold) -> Hold | None:
+    """Give what is known of an update without its last attempt."""
+    return Hold(hold.attempts - 1, hold.error) if hold.attempts > 1 else None
+
+
 def random_id() -> str:
     """Give 128 fresh random bits, as 32 hex digits."""
     return secrets.token_hex(16)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import TurnBusy, TurnConflict
 from ..shielding import shielded, together
 from .content import NOTHING, Content, Unreadable, load_content, place_text, remove
-from .head import Head, Hold, Ran, Snapshot, random_id
+from .head import Head, Hold, Ran, Snapshot, random_id, uncounted
 from .holding import Holding
 from .holds import backoff
 from .mail import Letter, Waiting
@@ -62,6 +62,10 @@ class StoredHeld:
         self._one_turn = asyncio.Lock()
         self.writing = asyncio.Lock()
         """Held while a turn is saved, or the update is concluded."""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.holding.head.log)
 
     def guard(self) -> AbstractAsyncContextManager[Any]:
         return self.holding.guard()
@@ -204,8 +208,8 @@ class StoredHeld:
     async def _give_back(self) -> None:
         head, uid = self.holding.head, self.letter.uid
         hold = {known: hold for known, hold in head.hold.items() if known != uid}
-        if self.attempt > 1:
-            hold[uid] = Hold(self.attempt - 1, head.hold[uid].error)
+        if (before := uncounted(head.hold[uid])) is not None:
+            hold[uid] = before
         try:
             await self.holding.release(hold=hold)
         finally:

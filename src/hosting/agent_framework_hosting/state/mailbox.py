@@ -14,7 +14,8 @@ from ..errors import HostingError, MailboxFull, StateDamaged, StateUnavailable
 from ..keys import check_key, conversation_path
 from ..shielding import together
 from .content import Content, Unreadable, acquire, load_text
-from .head import Head, Hold, Lease, random_id
+from .conversations import TRIES
+from .head import Head, Hold, Lease, encode_head, freed, random_id
 from .held import Found, StoredHeld, concluded, known_as_done, write
 from .holding import Holding
 from .mail import (
@@ -33,7 +34,7 @@ from .store import Lost, read
 
 if TYPE_CHECKING:
     from ..limits import HostLimits
-    from ..updates import InboundUpdate
+    from ..updates import InboundUpdate, Standing
     from .checkpoints import CheckpointKeeper
     from .stored import StoredConversations
 
@@ -320,6 +321,27 @@ class StoredMailboxes:
                 ready = hold is None or (hold.not_before <= self.wall() and hold.attempts < self.limits.update_attempts)
                 return (other if ready and head.size <= self.limits.session_bytes else None), uids
         return None, uids
+
+    async def standing(self, update: InboundUpdate) -> Standing | None:
+        letter = Letter.of(update)
+        (head, _), document = await together(
+            self._conversations.read(update.isolation_key, letter.path), self.open(letter)
+        )
+        if head is not None and head.lease is not None and letter.uid in head.lease.updates:
+            return "working"
+        return None if document is None or (head is not None and known_as_done(head, letter.uid)) else "waiting"
+
+    async def interrupt(self, update: InboundUpdate) -> None:
+        letter = Letter.of(update)
+        for _ in range(TRIES):
+            head, version = await self._conversations.read(update.isolation_key, letter.path)
+            if head is None or head.lease is None or letter.uid not in head.lease.updates:
+                return
+            with contextlib.suppress(Lost):
+                data = encode_head(freed(head).next(epoch=head.epoch + 1))
+                await settled_put(self.store, f"k/{letter.path}/head", data, if_version=version)
+                return
+        raise StateUnavailable("This conversation is being written again and again. Try again.")
 
     async def forget(self, letter: Letter) -> None:
         """Remove the document of an update that is done. Where that fails, a later look at the mailbox does it."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..updates import Standing
+
 if TYPE_CHECKING:
     from ..updates import InboundUpdate
     from .conversations import Turn
@@ -21,6 +23,19 @@ class HeldUpdate(Protocol):
     attempt: int
     trace: Mapping[str, str]
     active: bool
+
+    @property
+    def begun(self) -> bool:
+        """Whether the conversation is there: a turn of it was saved."""
+        ...
+
+    def check(self) -> None:
+        """Make sure that the right is still there.
+
+        Raises:
+            TurnConflict: It was lost, or the update is concluded.
+        """
+        ...
 
     def guard(self) -> AbstractAsyncContextManager[Any]:
         """Cancel the body when the right is lost.
@@ -89,6 +104,22 @@ class Mailboxes(Protocol):
         Raises:
             StateUnavailable: The store did not answer.
             StateDamaged: The conversation's head cannot be read.
+        """
+        ...
+
+    async def standing(self, update: InboundUpdate) -> Standing | None:
+        """Tell what becomes of an accepted update; None where nothing will any more: it is done, set aside or dropped.
+
+        Raises:
+            StateUnavailable, StateDamaged: It cannot be told.
+        """
+        ...
+
+    async def interrupt(self, update: InboundUpdate) -> None:
+        """End an attempt at an update that is under way somewhere: at the next renewal, and as if it had not been.
+
+        Raises:
+            StateUnavailable: It may go on.
         """
         ...
 

@@ -59,5 +59,8 @@ class RememberedTurn:
     ) -> None:
         return None
 
+    async def amend(self, attachment: bytes) -> None:
+        return None
+
     async def end(self) -> None:
         self._leave()

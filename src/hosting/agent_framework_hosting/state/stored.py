@@ -8,14 +8,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from ..errors import StateDamaged, TurnBusy, TurnRepeated, UnknownConversation
 from ..keys import check_key, conversation_path
 from ..limits import HostLimits
 from .clock import Clock, Instant, SystemClock, elapsed
 from .content import Content, load_content, load_text
-from .head import Head, decode_head, random_id
+from .head import Head, decode_head, freed, random_id
 from .holding import Holding
 from .queues import LocalQueues
 from .renewal_thread import RenewalThread
@@ -26,7 +26,9 @@ from .turn import StoredTurn
 
 if TYPE_CHECKING:
     from .checkpoints import CheckpointKeeper
+    from .conversations import Admit
 
+T = TypeVar("T")
 logger = logging.getLogger("agent_framework.hosting.state")
 
 _FIRST_POLL, _LAST_POLL = 0.02, 0.5
@@ -66,6 +68,7 @@ class StoredConversations:
         parent: str | None = None,
         existing: bool = False,
         to_reset: bool = False,
+        admit: Admit | None = None,
     ) -> StoredTurn:
         path = conversation_path(check_key(key))
         take = _Take(key, path, turn_id, self.clock.now(), existing, to_reset)
@@ -77,7 +80,7 @@ class StoredConversations:
             turn = self._turn(take, None, None, leave) if fresh else await self._lease(take, leave)
             if parent is not None:
                 try:
-                    turn.snapshot, turn.checkpoint = await self.peek(parent)
+                    turn.snapshot, turn.checkpoint = await self.peek(parent, admit=admit)
                     turn.stored_key = parent
                 except BaseException:
                     await turn.release()
@@ -142,47 +145,59 @@ class StoredConversations:
             return None, None
         return decode_head(name, found[0], key), found[1]
 
-    async def peek(self, key: str) -> Content:
-        """Read a conversation's session and checkpoint without taking it.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        path = conversation_path(check_key(key))
-        head, version = await self.read(key, path)
-        if head is None or head.deleted is not None:
-            raise UnknownConversation()
-        self._admit_size(head)
-        try:
+    async def peek(self, key: str, *, admit: Admit | None = None) -> Content:
+        async def load(head: Head | None) -> Content:
+            if head is None or is_absent(head):
+                raise UnknownConversation()
+            if admit is not None:
+                admit(await load_text(self.store, head.attachment))
+            self._admit_size(head)
             return await load_content(self.store, head, self.keeper)
-        except StateDamaged:
-            # Its large snapshot may have been replaced between the two reads.
-            again, now = await self.read(key, path)
-            if again is None or now == version:
-                raise
-            return await load_content(self.store, again, self.keeper)
+
+        return (await self._load(key, load)).value
 
     async def attachment(self, key: str) -> bytes | None:
+        return (await self._load(key, self._attachment)).value
+
+    async def overruling(self, key: str) -> tuple[StoredTurn, bytes | None]:
+        attachment, head, version = await self._load(key, self._attachment)
+        if head is None or is_absent(head):
+            raise UnknownConversation()
+        holding = self.holding(conversation_path(key), key, freed(head), version)
+        holding.unremoved.update(head.garbage)
+        return StoredTurn(holding, random_id(), keeper=self.keeper, wall=self.wall), attachment
+
+    async def _attachment(self, head: Head | None) -> bytes | None:
+        return None if head is None else await load_text(self.store, head.attachment)
+
+    async def _load(self, key: str, load: Callable[[Head | None], Awaitable[T]]) -> _Loaded[T]:
+        """Read a head, and what `load` reads of what it names."""
         path = conversation_path(check_key(key))
         head, version = await self.read(key, path)
-        if head is None:
-            return None
         try:
-            return await load_text(self.store, head.attachment)
+            return _Loaded(await load(head), head, version)
         except StateDamaged:
-            # As above: a large one may have been replaced between the two reads.
+            # What is large may have been replaced between the two reads.
             again, now = await self.read(key, path)
             if again is None or now == version:
                 raise
-            return await load_text(self.store, again.attachment)
+            return _Loaded(await load(again), again, now)
 
     async def close(self) -> None:
         await self._thread.close()
 
 
 def is_absent(head: Head | None) -> bool:
-    """Whether there is no conversation: it was never begun, or was removed."""
-    return head is None or head.deleted is not None
+    """Whether there is no conversation: no turn of it was saved, or it was removed."""
+    return head is None or head.deleted is not None or not head.log
+
+
+class _Loaded(NamedTuple, Generic[T]):
+    """What was read of a conversation, and the head that named it."""
+
+    value: T
+    head: Head | None
+    version: Version | None
 
 
 @dataclass(frozen=True, slots=True)

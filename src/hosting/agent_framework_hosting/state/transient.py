@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..requests import ChannelIdentity
     from .checkpoints import CheckpointKeeper
+    from .conversations import Admit
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class TransientConversations:
         parent: str | None = None,
         existing: bool = False,
         to_reset: bool = False,
+        admit: Admit | None = None,
     ) -> TransientTurn:
         try:
             leave = await self.queues.enter(check_key(key), self.limits.turn_timeout.total_seconds())
@@ -71,12 +73,12 @@ class TransientConversations:
             if existing and key not in self._records:
                 raise UnknownConversation()
             if not to_reset:
-                if turn_id is not None and turn_id in record.log:
+                if turn_id is not None and not fresh and turn_id in record.log:
                     raise TurnRepeated.of_request()
                 admit_size(record.size, self.limits.session_bytes)
-            turn = TransientTurn(self, key, record, turn_id, leave)
+            turn = TransientTurn(self, key, record, turn_id, leave, fresh=fresh)
             if parent is not None:
-                turn.snapshot, turn.checkpoint = await self.peek(parent)
+                turn.snapshot, turn.checkpoint = await self.peek(parent, admit=admit)
                 turn.stored_key = parent
             elif not to_reset:
                 turn.checkpoint = await self.load(record)
@@ -93,13 +95,21 @@ class TransientConversations:
         self._records.move_to_end(key)
         return record
 
-    def knows(self, key: str) -> bool:
-        return key in self._records
+    def find(self, key: str) -> Record | None:
+        return self._records.get(key)
 
-    async def peek(self, key: str) -> tuple[bytes | None, WorkflowCheckpoint | None]:
+    async def overruling(self, key: str) -> tuple[TransientTurn, bytes | None]:
+        record = self._records.get(check_key(key))
+        if record is None:
+            raise UnknownConversation()
+        return TransientTurn(self, key, record, None, lambda: None), record.attachment
+
+    async def peek(self, key: str, *, admit: Admit | None = None) -> tuple[bytes | None, WorkflowCheckpoint | None]:
         record = self._records.get(key)
         if record is None:
             raise UnknownConversation()
+        if admit is not None:
+            admit(record.attachment)
         admit_size(record.size, self.limits.session_bytes)
         return record.snapshot, await self.load(record)
 
@@ -144,6 +154,8 @@ class TransientTurn:
         record: Record,
         turn_id: str | None,
         leave: Callable[[], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         self.key = self.stored_key = key
         self.snapshot = record.snapshot
@@ -154,7 +166,7 @@ class TransientTurn:
         self.committed = False
         self._conversations = conversations
         self._record = record
-        self._existed = conversations.knows(key)
+        self._found = None if fresh else conversations.find(key)
         self._turn_id = turn_id
         self._leave = leave
         self._ended = False
@@ -187,8 +199,14 @@ class TransientTurn:
             generation = self._record.generation
             kept = None if checkpoint is None else await self._keep(checkpoint)
             record = Record(self.session, generation, snapshot, kept, attachment, log)
-        if self._existed and not self._conversations.knows(self.key):
-            raise TurnConflict("This conversation was deleted meanwhile; nothing of this turn was saved.")
+        self._replace(record)
+
+    async def amend(self, attachment: bytes) -> None:
+        self._replace(msgspec.structs.replace(self._record, attachment=attachment))
+
+    def _replace(self, record: Record) -> None:
+        if self._conversations.find(self.key) is not self._found:
+            raise TurnConflict("This conversation was deleted or taken over; nothing of this turn was saved.")
         self._conversations.keep(self.key, record)
         self.committed = True
 

@@ -8,16 +8,16 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import StateUnavailable, TurnConflict
-from ..updates import InboundUpdate
+from ..updates import InboundUpdate, Standing
 from .held import REMEMBERED, entered
 from .holds import backoff
-from .mail import Letter
+from .mail import Letter, uid_of
 from .remembered import RememberedTurn
 from .sizes import admit_size
 from .transient import TransientConversations, TransientTurn
@@ -61,6 +61,7 @@ class TransientMailboxes:
         self.wall = wall
         self.jitter = jitter
         self._boxes: dict[str, list[Kept]] = {}
+        self._working: dict[str, TransientHeld] = {}
         self._done: OrderedDict[str, float] = OrderedDict()
 
     async def accept(self, update: InboundUpdate, trace: Mapping[str, str]) -> bool:
@@ -98,7 +99,23 @@ class TransientMailboxes:
             leave()
             return None if kept is None else wait
         kept.attempts += 1
-        return TransientHeld(self, kept, leave)
+
+        def end() -> None:
+            del self._working[kept.uid]
+            leave()
+
+        held = self._working[kept.uid] = TransientHeld(self, kept, end)
+        return held
+
+    async def standing(self, update: InboundUpdate) -> Standing | None:
+        uid = uid_of(update)
+        if uid in self._working:
+            return "working"
+        return "waiting" if any(kept.uid == uid for kept in self._boxes.get(update.isolation_key, [])) else None
+
+    async def interrupt(self, update: InboundUpdate) -> None:
+        if (held := self._working.get(uid_of(update))) is not None:
+            held.interrupt()
 
     async def keys(self) -> AsyncIterator[str]:
         for key in [*self._boxes]:
@@ -134,9 +151,30 @@ class TransientHeld:
         self._leave = leave
         self._begun = 0
         self._one_turn = asyncio.Lock()
+        self._interrupted = False
+        self._scope: asyncio.Timeout | None = None
 
-    def guard(self) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()
+    @property
+    def begun(self) -> bool:
+        return self._box.conversations.find(self.update.isolation_key) is not None
+
+    @asynccontextmanager
+    async def guard(self) -> AsyncGenerator[None]:
+        self.check()
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                yield
+        except TimeoutError:
+            self.check()
+            raise
+        finally:
+            self._scope = None
+
+    def interrupt(self) -> None:
+        """Cancel the body of `guard`."""
+        self._interrupted = True
+        if self._scope is not None:
+            self._scope.reschedule(0)
 
     async def turn(self, *, to_reset: bool = False) -> TransientTurn | RememberedTurn:
         await entered(self._one_turn, self._box.limits.turn_timeout.total_seconds())
@@ -167,6 +205,8 @@ class TransientHeld:
         """
         if not self.active:
             raise TurnConflict("The update of this turn is concluded: have on_update return after its last turn.")
+        if self._interrupted:
+            raise TurnConflict("This attempt at an update was interrupted; nothing more of it is saved.")
 
     def remember(self, number: int, result: bytes) -> None:
         """Keep what came of a turn."""
@@ -213,3 +253,8 @@ class TransientUpdateTurn(TransientTurn):
         self.check()
         await super().commit(snapshot=snapshot, checkpoint=checkpoint, attachment=attachment)
         self.held.remember(self.number, b"null" if result is None else result)
+
+    async def amend(self, attachment: bytes) -> None:
+        self.check()
+        await super().amend(attachment)
+        self.held.remember(self.number, b"null")

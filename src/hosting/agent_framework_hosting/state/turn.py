@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 
 class Leaving(NamedTuple):
-    """What a turn leaves behind: the session, an answer for a repeat of it, and an attachment as JSON."""
+    """What a turn leaves behind: the session, an answer for a repeat of it, and an attachment as JSON.
+
+    Where it is `amended`, all but the attachment stays as it was.
+    """
 
     snapshot: bytes | None
     checkpoint: WorkflowCheckpoint | None
     result: bytes | None
     attachment: bytes | None
+    amended: bool = False
 
 
 class StoredTurn:
@@ -96,6 +100,10 @@ class StoredTurn:
         self.check()
         await shielded(self._commit(Leaving(snapshot, checkpoint, result, attachment)))
 
+    async def amend(self, attachment: bytes) -> None:
+        self.check()
+        await shielded(self._commit(Leaving(self.snapshot, None, None, attachment, amended=True)))
+
     async def _commit(self, leaving: Leaving) -> None:
         entry = log_entry(self._id)
         head = await self._result(leaving, entry)
@@ -116,6 +124,8 @@ class StoredTurn:
             await self._archive(snapshot)
             generation, session = next_session(self.key)
             after = after.next(session=session, generation=generation, snapshot=None, checkpoint=None)
+        elif leaving.amended:
+            pass
         elif checkpoint is None or self._keeper is None:
             after = after.next(snapshot=await self._place(snapshot), checkpoint=None)
         else:
