@@ -21,10 +21,12 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_framework_hosting import ChannelContext
+from agent_framework_hosting.host_updates import HostUpdates
 from agent_framework_hosting.limits import DEFAULT_LIMITS, HostLimits
 from agent_framework_hosting.routing import build_app
 from agent_framework_hosting.serve import Requests, listen
 from agent_framework_hosting.state.deletion import delete_conversation
+from agent_framework_hosting.state.mailbox import StoredMailboxes
 from agent_framework_hosting.state.store import StateStore
 from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.targets import TargetSource
@@ -220,9 +222,14 @@ class ResponsesServer:
 
 
 def store_app(
-    target: Any, store: StateStore, channel: ResponsesChannel, limits: HostLimits = DEFAULT_LIMITS
+    target: Any,
+    store: StateStore,
+    channel: ResponsesChannel,
+    limits: HostLimits = DEFAULT_LIMITS,
+    *,
+    working: bool = False,
 ) -> Starlette:
-    """Serve one channel on a store as a host does."""
+    """Serve one channel on a store as a host does; `working` on updates as well."""
     source = TargetSource(target)
     conversations = StoredConversations(store, limits)
     turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
@@ -238,18 +245,27 @@ def store_app(
         turns.runner = None
         await conversations.close()
 
-    async def nothing() -> None:
-        return None
+    context = ChannelContext(channel.name, source, turns, store, limits, updates=lambda: updates, delete=delete)
+    contribution = channel.contribute(context)
+    assert contribution.on_update is not None
+    updates = HostUpdates(StoredMailboxes(conversations), {channel.name: contribution.on_update}, None)
 
-    context = ChannelContext(channel.name, source, turns, store, limits, delete=delete)
+    async def open_inbox() -> None:
+        if working:
+            updates.start()
+
+    async def close_inbox() -> None:
+        if working:
+            await updates.stop()
+
     return build_app(
-        [(channel, channel.contribute(context))],
+        [(channel, contribution)],
         middleware=[],
         debug=False,
         start=start,
         stop=stop,
-        open_inbox=nothing,
-        close_inbox=nothing,
+        open_inbox=open_inbox,
+        close_inbox=close_inbox,
     )
 
 

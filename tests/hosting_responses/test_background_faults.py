@@ -1,0 +1,211 @@
+"""Responses in the background on a store that fails, and on instances that die: once and whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from agent_framework import AgentSession, Message
+from starlette.applications import Starlette
+
+from agent_framework_hosting import HostLimits
+from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.store import StateStore
+from agent_framework_hosting_responses import ResponsesChannel
+from tests.support.asgi import Reply, call, post_json
+from tests.support.channels import until
+from tests.support.responses_server import AUTH, OPS, running, store_app
+from tests.support.stores import FaultStore, away, lost_answer, lost_request, twice
+from tests.support.targets import ScriptedAgent, count
+
+AS_OPS = {"authorization": f"Bearer {OPS}"}
+LIMITS = HostLimits(lease=timedelta(seconds=0.6), turn_timeout=timedelta(seconds=20))
+OVER = ("completed", "failed", "cancelled")
+GROWS = pytest.mark.parametrize("grows", [False, True], ids=["alone", "in a conversation"])
+QUEUE, WORK, GROW = 5, 4, 6
+"""Operations that it takes to queue a response, to make it, and more where a conversation grows, at most."""
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is tried again at once."""
+    monkeypatch.setattr("agent_framework_hosting.state.holds.FIRST", 0.05)
+    monkeypatch.setattr("agent_framework_hosting.inbox.RETRY", 0.05)
+
+
+class Wait:
+    """An agent's `act` that waits where the text is `wait`."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def __call__(self, messages: list[Message], session: AgentSession | None) -> list[str]:
+        if messages[-1].text == "wait":
+            self.reached.set()
+            await self.go.wait()
+        return count(messages, session)
+
+
+def serve(store: StateStore, act: Any = None) -> Any:
+    return running(store_app(ScriptedAgent(act), store, ResponsesChannel(auth=AUTH), LIMITS, working=True))
+
+
+async def post(app: Starlette, text: str, **how: Any) -> Reply:
+    """Ask for a response as one that a repeat is known of."""
+    headers = {**AS_OPS, "idempotency-key": text}
+    return await post_json(app, "/responses", {"input": text, **how}, headers)
+
+
+async def queue(app: Starlette, text: str, conversation: str | None) -> Reply:
+    return await post(app, text, background=True, conversation=conversation)
+
+
+async def begin_conversation(app: Starlette) -> str:
+    return (await post_json(app, "/conversations", {}, AS_OPS)).json["id"]
+
+
+async def read(app: Starlette, id: str) -> Reply:
+    return await call(app, "GET", f"/responses/{id}", headers=[*AS_OPS.items()])
+
+
+async def cancel(app: Starlette, id: str) -> Reply:
+    return await call(app, "POST", f"/responses/{id}/cancel", headers=[*AS_OPS.items()])
+
+
+async def ended(app: Starlette, id: str) -> dict[str, Any]:
+    while (reply := await read(app, id)).json.get("status") not in OVER:
+        assert reply.status in (200, 503), reply.body
+        await asyncio.sleep(0.02)
+    return reply.json
+
+
+def text_of(response: dict[str, Any]) -> str:
+    return response["output"][0]["content"][0]["text"]
+
+
+async def check_once(app: Starlette, made: Reply, conversation: str | None) -> None:
+    """Make sure that a response is made, once, and that what goes on from it does so from one turn."""
+    again = await queue(app, "a", conversation)
+    assert again.status == 200, again.body
+    assert made.status == 503 or made.json["id"] == again.json["id"]
+    whole = await ended(app, again.json["id"])
+    assert (whole["status"], text_of(whole)) == ("completed", "1: a")
+    more = (await post(app, "b", previous_response_id=whole["id"])).json
+    assert text_of(more) == "2: b"
+    if conversation is not None:
+        assert text_of((await post(app, "c", conversation=conversation)).json) == "2: c"
+
+
+@GROWS
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, QUEUE + WORK + GROW + 1))
+async def test_an_instance_that_dies_at_an_operation_leaves_it_to_another(nth: int, applied: bool, grows: bool) -> None:
+    store = FaultStore(inner := MemoryStore())
+    async with serve(store) as app:
+        conversation = await begin_conversation(app) if grows else None
+        if applied:
+            store.plan(lost_answer, nth=nth)
+        store.plan(away, nth=nth + applied, times=None)
+        made = await queue(app, "a", conversation)
+        assert made.status in (200, 503)
+        while made.status == 200 and (now := await read(app, made.json["id"])).status == 200:
+            if now.json["status"] in OVER:
+                break
+            await asyncio.sleep(0.01)
+    async with serve(inner) as app:
+        await check_once(app, made, conversation)
+
+
+@GROWS
+@pytest.mark.parametrize("fault", [away, lost_answer, lost_request, twice])
+@pytest.mark.parametrize("nth", range(1, QUEUE + WORK + GROW + 1))
+async def test_one_operation_that_goes_wrong_does_not_matter(nth: int, fault: Any, grows: bool) -> None:
+    store = FaultStore(MemoryStore())
+    async with serve(store) as app:
+        conversation = await begin_conversation(app) if grows else None
+        store.plan(fault, nth=nth)
+        made = await queue(app, "a", conversation)
+        assert made.status in (200, 503)
+        if made.status == 200:
+            await ended(app, made.json["id"])
+        store.clear()
+        await check_once(app, made, conversation)
+
+
+@GROWS
+@pytest.mark.parametrize("fault", [away, lost_answer, lost_request, twice])
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_what_is_cancelled_stays_so(nth: int, fault: Any, grows: bool) -> None:
+    store, act = FaultStore(MemoryStore()), Wait()
+    async with serve(store, act) as app:
+        conversation = await begin_conversation(app) if grows else None
+        made = await queue(app, "wait", conversation)
+        async with asyncio.timeout(10):
+            await act.reached.wait()
+        store.plan(fault, nth=nth)
+        first = await cancel(app, made.json["id"])
+        assert first.status in (200, 503)
+        store.clear()
+        second = await cancel(app, made.json["id"])
+        assert (second.status, second.json["status"]) == (200, "cancelled")
+        act.go.set()
+        if conversation is not None:
+            more = await post(app, "b", conversation=conversation)
+            assert text_of(more.json) == "1: b"
+        assert (await read(app, made.json["id"])).json == second.json
+
+
+@GROWS
+async def test_of_many_that_cancel_while_it_ends_all_see_the_same(grows: bool) -> None:
+    """Whatever comes first is what stays: a response is completed or cancelled, never one after the other."""
+    ends: set[str] = set()
+    for delay in range(12):
+        act = Wait()
+        async with serve(MemoryStore(), act) as app:
+            conversation = await begin_conversation(app) if grows else None
+            made = await queue(app, "wait", conversation)
+            await until(act.reached.is_set)
+            act.go.set()
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            replies = await asyncio.gather(*(cancel(app, made.json["id"]) for _ in range(4)))
+            assert {reply.status for reply in replies} == {200}
+            whole = await ended(app, made.json["id"])
+            assert [reply.json for reply in replies] == [whole] * 4
+            ends.add(whole["status"])
+    assert ends == {"completed", "cancelled"}
+
+
+async def test_what_waits_in_a_mailbox_that_is_gone_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response whose update was given up, or went with its conversation, does not stay queued for ever."""
+    monkeypatch.setattr("agent_framework_hosting_responses.background.YOUNG", 0.0)
+    act = Wait()
+    async with serve(MemoryStore(), act) as app:
+        conversation = await begin_conversation(app)
+        made = [await queue(app, text, conversation) for text in ("wait", "a")]
+        await until(act.reached.is_set)
+        deleted = await call(app, "DELETE", f"/conversations/{conversation}", headers=[*AS_OPS.items()])
+        assert deleted.status == 200
+        for reply in made:
+            whole = await ended(app, reply.json["id"])
+            assert (whole["status"], whole["error"]["code"]) == ("failed", "server_error")
+            assert (await read(app, whole["id"])).json == whole
+        act.go.set()
+
+
+async def test_a_store_that_stays_away_fails_it_at_last() -> None:
+    """The last attempt says what became of it, where it can."""
+    store = FaultStore(MemoryStore())
+    limits = HostLimits(update_attempts=1)
+    app = store_app(ScriptedAgent(), store, ResponsesChannel(auth=AUTH), limits, working=True)
+    async with running(app):
+        first = await post(app, "a")
+        # The parent's session cannot be read when it is time for it.
+        path = store.names("put")[-1]
+        store.plan(away, kind="get", name=path, nth=2, times=None)
+        made = await post(app, "b", background=True, previous_response_id=first.json["id"])
+        whole = await ended(app, made.json["id"])
+        assert (whole["status"], whole["error"]["code"]) == ("failed", "server_error")
