@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from agent_framework_hosting import ChannelContext, HostedRunResult
-from agent_framework_hosting.errors import StateUnavailable, TurnConflict, UnknownConversation
+from agent_framework_hosting.errors import StateUnavailable, TurnConflict, TurnRepeated, UnknownConversation
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.deletion import delete_conversation
 from agent_framework_hosting.state.retention import Pruner
-from tests.hosting.protocol.diary import Diary, hosted, read_diary, request, say
+from tests.hosting.protocol.diary import SHORT, Diary, hosted, read_diary, request, say
 from tests.support.faults import ManualClock
 from tests.support.stores import CountingStore, FaultStore, away, lost_answer, lost_request, twice
 
@@ -24,11 +24,15 @@ def size(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
+def said(text: str, size: int = 0) -> bytes:
+    return f'"{text}{" " * size}"'.encode()
+
+
 def attaching(size: int = 0) -> Any:
     """Attach the answer's text."""
 
     def attach(hosted: HostedRunResult[Any]) -> bytes:
-        return f'"{hosted.result.text}{" " * size}"'.encode()
+        return said(hosted.result.text, size)
 
     return attach
 
@@ -174,3 +178,139 @@ async def test_a_deletion_wins_over_a_running_turn(store: FaultStore) -> None:
             await run(context, KEY, "one", existing=True)
         assert await attached(context, KEY) is None
     assert list(await store.inner.list(f"k/{conversation_path(KEY)}/b/")) == []
+
+
+async def test_an_amendment_waits_for_nobody_and_stops_who_runs(store: FaultStore, size: int) -> None:
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    async def between(word: str) -> None:
+        if word == "two":
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+    async with hosted(store, Diary(between), limits=SHORT) as context:
+        await run(context, KEY, "one", size)
+        running = asyncio.create_task(run(context, KEY, "two"))
+        await began.wait()
+        seen: list[bytes | None] = []
+
+        def change(found: bytes | None) -> bytes:
+            seen.append(found)
+            return b'"amended"'
+
+        assert await context.amend(KEY, change) == b'"amended"'
+        assert seen == [said("1: one", size)]
+        with pytest.raises(TurnConflict):
+            await running  # At its next renewal.
+        assert stopped.is_set()
+        assert await attached(context, KEY) == "amended"
+        assert await say(context, KEY, "three") == "2: three"
+
+
+async def test_amendments_do_not_get_lost(store: FaultStore) -> None:
+    async with hosted(store, Diary()) as context, hosted(store, Diary()) as other:
+        await context.begin(KEY, b"0")
+
+        def one_more(found: bytes | None) -> bytes:
+            assert found is not None
+            return str(int(found) + 1).encode()
+
+        await asyncio.gather(*(each.amend(KEY, one_more) for each in (context, other) * 5))
+        assert await context.attachment(KEY) == b"10"
+
+
+async def test_an_amendment_that_is_not_wanted_changes_nothing(store: FaultStore) -> None:
+    async with hosted(store, Diary()) as context:
+        with pytest.raises(UnknownConversation):
+            await context.amend(KEY, lambda found: b"1")
+        await run(context, KEY, "one")
+        puts = len(store.names("put"))
+        assert await context.amend(KEY, lambda found: None) == b'"1: one"'
+        assert len(store.names("put")) == puts
+        with pytest.raises(ValueError, match="not this"):
+            await context.amend(KEY, refuse)
+        assert await say(context, KEY, "two") == "2: two"
+
+
+def refuse(found: bytes | None) -> bytes:
+    raise ValueError("not this")
+
+
+@pytest.mark.parametrize("fault", [away, lost_answer, lost_request, twice])
+async def test_an_amendment_through_a_failing_store(store: FaultStore, size: int, fault: Any) -> None:
+    async with hosted(store, Diary()) as context:
+        for nth in range(1, 5 if size else 3):
+            key = f"{KEY} {nth}"
+            await run(context, key, "one", size)
+            store.plan(fault, nth=nth)
+            wanted = said("amended", size)
+            try:
+                await context.amend(key, lambda found, wanted=wanted: wanted)
+            except StateUnavailable:
+                pass
+            else:
+                store.clear()
+                assert await attached(context, key) == "amended"
+            store.clear()
+            assert await context.amend(key, lambda found, wanted=wanted: wanted) == wanted
+            assert await say(context, key, "two") == "2: two"
+
+
+async def test_a_parent_that_is_not_admitted_is_not_continued(store: FaultStore, size: int) -> None:
+    def admit(found: bytes | None) -> None:
+        seen.append(found)
+        if found is None:
+            raise UnknownConversation()
+
+    seen: list[bytes | None] = []
+    async with hosted(store, Diary()) as context:
+        await say(context, KEY, "one")
+        for fresh in (True, False):
+            with pytest.raises(UnknownConversation):
+                await run(context, f"{COPY} {fresh}", "two", fresh=fresh, parent=KEY, admit=admit)
+        assert seen == [None, None]
+        await run(context, KEY, "two", size)
+        assert await run(context, COPY, "three", fresh=True, parent=KEY, admit=admit) == "3: three"
+        assert seen[2] == said("2: two", size)
+
+
+async def test_a_copy_takes_the_place_of_what_it_was_to(store: FaultStore) -> None:
+    async with hosted(store, Diary()) as context:
+        await context.begin(COPY, b'"queued"')
+        assert await run(context, KEY, "one", copy=COPY, copy_over=b'"queued"') == "1: one"
+        assert await attached(context, COPY) == "1: one"
+        assert await say(context, COPY, "two") == "2: two"
+        with pytest.raises(TurnConflict):
+            await run(context, KEY, "two", copy=COPY, copy_over=b'"queued"')
+        assert await say(context, KEY, "three") == "3: three"
+
+
+async def test_what_was_begun_is_not_begun_again(store: FaultStore) -> None:
+    async with hosted(store, Diary()) as context:
+        await context.begin(KEY, b'"one"', idempotency_key="a")
+        for key in ("a", "b", None):
+            with pytest.raises(TurnConflict):
+                await context.begin(KEY, b'"two"', idempotency_key=key)
+        with pytest.raises(TurnRepeated):
+            await run(context, KEY, "one", turn="a")
+        assert await attached(context, KEY) == "one"
+
+
+async def test_a_conversation_that_has_no_turn_is_none(store: FaultStore) -> None:
+    """A lease alone begins nothing."""
+
+    async def between(word: str) -> None:
+        raise ValueError("no")
+
+    async with hosted(store, Diary(between)) as context:
+        with pytest.raises(ValueError, match="no"):
+            await say(context, KEY, "one")
+        with pytest.raises(UnknownConversation):
+            await run(context, KEY, "two", existing=True)
+        with pytest.raises(UnknownConversation):
+            await run(context, COPY, "two", parent=KEY)
+        with pytest.raises(UnknownConversation):
+            await context.amend(KEY, lambda found: b"1")
