@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -15,10 +17,12 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from agent_framework_hosting import InboundUpdate
 from agent_framework_hosting.errors import InvalidRequest, TurnConflict
 from agent_framework_hosting.state.conversations import reset
+from agent_framework_hosting.state.held import StoredHeld
 from agent_framework_hosting.state.mail import Letter
 from agent_framework_hosting.state.mailbox import StoredMailboxes
 from agent_framework_hosting.state.mailboxes import HeldUpdate
 from agent_framework_hosting.state.memory import MemoryStore
+from agent_framework_hosting.state.renewal_thread import RenewalThread, Schedule
 from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.mailbox.desk import BORN, dead, post
 from tests.hosting.protocol.diary import LONG
@@ -27,9 +31,23 @@ from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_requ
 
 LIMITS = replace(LONG, update_attempts=3)
 LEASE = LIMITS.lease.total_seconds()
+HOLDS = (5.0, 20.0)
+"""Seconds for which an update is on hold after each attempt but the last."""
 KEYS = st.sampled_from(["a", "a", "a", "b"])
 INSTANCES = st.sampled_from([0, 1])
 FAULTS = st.sampled_from([None] * 8 + [lost_answer, lost_request, away, twice])
+
+
+class NeverDue(Schedule):
+    def add(self, call: Callable[[], None], delay: float) -> None:
+        """Leave it: that delay is in real time, of which a busy machine may need any amount between two steps."""
+
+
+class Unrenewed(RenewalThread):
+    """Keeps no lease alive: when one is lost is told by the clock that only the steps move."""
+
+    def schedule(self) -> Schedule:
+        return NeverDue(asyncio.get_running_loop())
 
 
 @dataclass
@@ -69,6 +87,10 @@ class Box:
         if self.ran is not None:
             return self.ran
         return min(self.waiting, key=lambda uid: (self.waiting[uid], place_of(uid, self.waiting[uid])), default=None)
+
+    def spent(self, uid: str) -> bool:
+        """Whether it was begun too often; one that has its turn is begun once more, for its reply."""
+        return self.attempts.get(uid, 0) >= LIMITS.update_attempts + (self.ran == uid)
 
     def conclude(self, uid: str) -> None:
         del self.waiting[uid]
@@ -112,7 +134,8 @@ class Updates(RuleBasedStateMachine):
             clock=self.clock,
             sleep=self.clock.sleep,
             wall=lambda: BORN + self.clock.time,
-            jitter=random.Random(1).random,
+            jitter=lambda: 0.5,
+            thread=Unrenewed(),
         )
         return Instance(conversations, StoredMailboxes(conversations))
 
@@ -132,13 +155,12 @@ class Updates(RuleBasedStateMachine):
         self.crashed.append(instance)
         for _ in range(200):
             taken = self.runner.run(instance.mailboxes.take(key))
+            self.note_taken(key, taken)
             if taken is None:
                 break
             if isinstance(taken, int | float):
                 self.clock.advance(taken + 0.001)
                 continue
-            if box.holder is not None:
-                box.end(box.holder)
             held: Held | None = Held(taken, instance, key, taken.update.id, self.clock.time)
             self.expect(box, held)
             while held is not None:
@@ -151,6 +173,7 @@ class Updates(RuleBasedStateMachine):
                     held = Held(following, instance, key, following.update.id, self.clock.time)
                     self.expect(box, held)
         assert box.waiting == {}
+        assert self.dead(key) == box.dead
         assert len(box.ever) == len(set(box.ever))
         assert self.runner.run(self.store.list(f"in/{Letter.of(update_of(key, 'x', 1)).path}/")) == []
 
@@ -176,41 +199,40 @@ class Updates(RuleBasedStateMachine):
     @rule(target=held, instance=INSTANCES, key=KEYS, fault=FAULTS)
     def take(self, instance: int, key: str, fault: Fault | None) -> Held | MultipleResults[Held]:
         box, at = self.boxes[key], self.instances[instance]
-        holder, before = box.holder, self.clock.time
         taken = self.do(fault, at.mailboxes.take(key))
-        for uid in [uid for uid, count in box.attempts.items() if count >= LIMITS.update_attempts]:
-            if taken is None or not isinstance(taken, int | float):
-                self.note_dead(box, uid)
+        if self.note_taken(key, taken):
+            assert key not in at.open
         if taken is None:
             assert box.waiting == {}
             return multiple()
         if isinstance(taken, int | float):
             uid = box.next()
-            on_hold = uid is not None and box.not_before.get(uid, 0) > BORN + before
-            assert key in at.open or holder is not None or on_hold, "it was free"
+            on_hold = uid is not None and box.not_before.get(uid, 0) > BORN + self.clock.time
+            assert key in at.open or box.holder is not None or on_hold, "it was free"
             assert taken > 0
             return multiple()
-        assert key not in at.open
-        if holder is not None:
-            assert self.clock.time - holder.written >= LEASE
-            box.end(holder)
         held = Held(taken, at, key, taken.update.id, self.clock.time)
         self.expect(box, held)
         at.open.add(key)
         return held
 
-    def note_dead(self, box: Box, uid: str) -> None:
-        """What was begun too often is given up by whoever finds it."""
-        if uid == box.next() or uid not in box.waiting:
+    def note_taken(self, key: str, taken: HeldUpdate | float | None) -> bool:
+        """Note whether somebody had the lease, who may have given up first what was begun too often."""
+        box, dead, found = self.boxes[key], self.dead(key), isinstance(taken, StoredHeld)
+        while (uid := box.next()) is not None and uid in dead:
+            assert box.spent(uid)
             box.dead.add(uid)
-            if uid in box.waiting:
-                box.conclude(uid)
+            box.conclude(uid)
+            found = True
+        if found and box.holder is not None:
+            assert self.clock.time - box.holder.written >= LEASE
+            box.end(box.holder)
+        return found
 
     def expect(self, box: Box, held: Held) -> None:
         """The update that was taken must be the one whose turn it is."""
-        while (uid := box.next()) is not None and box.attempts.get(uid, 0) >= LIMITS.update_attempts:
-            self.note_dead(box, uid)
         assert held.id == box.next()
+        assert not box.spent(held.id)
         assert box.not_before.get(held.id, 0) <= BORN + self.clock.time
         box.attempts[held.id] = box.attempts.get(held.id, 0) + 1
         assert held.held.attempt == box.attempts[held.id]
@@ -223,7 +245,7 @@ class Updates(RuleBasedStateMachine):
 
     def run_turn(self, held: Held, fault: Fault | None, *, anew: bool = False, large: bool = False) -> None:
         box = self.boxes[held.key]
-        late = self.clock.time - held.written > LEASE * 2 / 3
+        late = self.late(held)
         try:
             turn = self.runner.run(held.held.turn())
         except TurnConflict:
@@ -288,20 +310,24 @@ class Updates(RuleBasedStateMachine):
             return
         if ran:
             self.run_turn(held, None)
+        last = held.held.attempt >= LIMITS.update_attempts
+        # What is set aside has a name that any holder may write: one whose lease may be another's by now must not.
+        refused = last and self.late(held)
         try:
             self.do(fault, held.held.fail("no"))
         except TurnConflict:
-            assert not held.alive
+            assert refused or not held.alive
         else:
+            assert not refused
             assert held.alive or held.id in box.known
         self.close(held)
         if not held.alive:
             return
-        if box.attempts[held.id] >= LIMITS.update_attempts:
+        if last and not refused:
             box.dead.add(held.id)
             box.conclude(held.id)
-        else:
-            box.not_before[held.id] = BORN + self.clock.time + 3.9
+        elif not last:
+            box.not_before[held.id] = BORN + self.clock.time + HOLDS[held.held.attempt - 1]
         box.end(held)
         self.clock.advance(seconds)
 
@@ -318,6 +344,10 @@ class Updates(RuleBasedStateMachine):
             box.attempts[held.id] -= 1
             box.not_before.pop(held.id, None)
             box.end(held)
+
+    def late(self, held: Held) -> bool:
+        """Whether a holder must have stopped itself."""
+        return self.clock.time - held.written > LEASE * 2 / 3
 
     def close(self, held: Held) -> None:
         held.instance.open.discard(held.key)
@@ -359,7 +389,10 @@ class Updates(RuleBasedStateMachine):
             except InvalidRequest:
                 snapshot = None
             assert words_of(snapshot) == box.words
-            assert {update.id for update in self.runner.run(dead(self.store, key))} <= box.dead | set(box.waiting)
+            assert self.dead(key) == box.dead
+
+    def dead(self, key: str) -> set[str]:
+        return {update.id for update in self.runner.run(dead(self.store, key))}
 
     def do(self, fault: Fault | None, work: Any) -> Any:
         if fault is not None:
@@ -376,3 +409,62 @@ def words_of(snapshot: bytes | None) -> list[str]:
 
 TestUpdates = Updates.TestCase
 TestUpdates.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+@contextmanager
+def playing() -> Generator[Updates]:
+    """Take steps by hand. At the end what is left is finished, as always."""
+    updates = Updates()
+    try:
+        yield updates
+        updates.what_is_stored_is_what_must_be()
+    finally:
+        updates.teardown()
+
+
+def begin_last(updates: Updates) -> Held:
+    """Accept an update, and begin its last attempt."""
+    updates.accept("a", 0, None)
+    for _ in range(LIMITS.update_attempts - 1):
+        updates.fail(take(updates), None, ran=False, seconds=30.0)
+    return take(updates)
+
+
+def take(updates: Updates) -> Held:
+    held = updates.take(0, "a", None)
+    assert isinstance(held, Held)
+    return held
+
+
+def test_an_update_is_on_hold_until_its_time_has_come() -> None:
+    with playing() as updates:
+        updates.accept("a", 0, None)
+        updates.fail(take(updates), None, ran=False, seconds=0.0)
+        updates.pass_time(4.5)
+        assert not isinstance(updates.take(0, "a", None), Held)
+        updates.pass_time(1.0)
+        take(updates)
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_who_is_late_sets_nothing_aside(*, ran: bool) -> None:
+    with playing() as updates:
+        held = begin_last(updates)
+        if ran:
+            updates.run(held, None, anew=False, large=False)
+        updates.pass_time(LEASE)
+        updates.fail(held, None, ran=False, seconds=0.0)
+        assert updates.dead("a") == set()
+
+
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("ran", [False, True])
+def test_the_next_one_finds_what_became_of_the_last_attempt(*, ran: bool, found: bool) -> None:
+    with playing() as updates:
+        held = begin_last(updates)
+        if ran:
+            updates.run(held, None, anew=False, large=False)
+        updates.turn_over_http(1, "a", anew=False)
+        if found:
+            updates.take(1, "a", None)
+            assert updates.boxes["a"].dead == (set() if ran else {"u1"})
