@@ -107,8 +107,17 @@ async def test_a_conversation_waits_for_an_approval_in_another_process(service: 
         await responses.create(model="support", conversation=conversation.id, input=[answer])
 
 
+async def test_where_nothing_is_worked_on_after_an_answer_the_background_is_refused(service: Service) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        await service.create(TOLD, background=True)
+    assert (error.value.param, error.value.code) == ("background", "unsupported")
+    assert "no inbox" in error.value.message
+
+
 async def test_a_stream_is_whole_and_comes_as_it_is_made_where_the_platform_streams(service: Service) -> None:
     client = await service.client()
+    async with client.responses.stream(model="support", input=TOLD) as first:
+        await first.until_done()  # What the client imports and builds for its first stream takes its time.
     async with client.responses.stream(model="support", input=TOLD) as stream:
         arrived = [(event.type, time.monotonic()) async for event in stream]
         final = await stream.get_final_response()

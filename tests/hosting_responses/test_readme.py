@@ -20,7 +20,8 @@ from scripts.workspace import ROOT
 from tests.support.echo import EchoAgent
 
 README = (ROOT / "src/hosting-responses/README.md").read_text("utf-8")
-APP, CLIENT, FUNCTIONS, STRUCTURED, QUESTIONS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+CODE: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+APP, CLIENT, FUNCTIONS, STRUCTURED, QUESTIONS, BACKGROUND = CODE
 KEY = "0123456789abcdef"
 
 
@@ -83,6 +84,8 @@ def test_the_client_gets_what_is_promised(
         assert capsys.readouterr().out == "12\n"
         run(QUESTIONS, names)
         assert capsys.readouterr().out.startswith("64.00 EUR are refunded for order 1002")
+        run(BACKGROUND, names)
+        assert capsys.readouterr().out.startswith("completed ")
 
 
 def test_structured_output_is_parsed(

@@ -11,7 +11,7 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 
 from agent_framework_hosting import AgentFrameworkHost, HostLimits
-from agent_framework_hosting.errors import InvalidRequest, SessionTooLarge, TurnBusy, TurnRepeated
+from agent_framework_hosting.errors import InvalidRequest, SessionTooLarge, TurnBusy, TurnConflict, TurnRepeated
 from agent_framework_hosting.state.checkpoints import TransientCheckpoints
 from agent_framework_hosting.state.conversations import reset
 from agent_framework_hosting.state.directory import DirectoryStore
@@ -193,3 +193,15 @@ async def test_sizes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_key_that_is_no_text_is_refused(conversations: TransientConversations) -> None:
     with pytest.raises(InvalidRequest):
         await conversations.begin("\ud800")
+
+
+async def test_of_two_turns_under_one_fresh_key_one_is_saved() -> None:
+    conversations = TransientConversations(HostLimits())
+    first = await conversations.begin(KEY, fresh=True)
+    await first.commit(snapshot=b"1", checkpoint=None)
+    await first.end()
+    second = await conversations.begin(KEY, fresh=True)
+    with pytest.raises(TurnConflict):
+        await second.commit(snapshot=b"2", checkpoint=None)
+    await second.end()
+    assert await conversations.peek(KEY) == (b"1", None)
