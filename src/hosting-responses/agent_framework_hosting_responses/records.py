@@ -22,6 +22,15 @@ class ResponseRecord(msgspec.Struct, frozen=True, tag="response", forbid_unknown
     format: int = FORMAT
 
 
+class AnsweredRecord(msgspec.Struct, frozen=True, tag="response"):
+    """A `ResponseRecord` as it is written: the response is encoded already, for the answer."""
+
+    response: msgspec.Raw
+    items: msgspec.Raw
+    request: str = ""
+    format: int = FORMAT
+
+
 class ConversationRecord(msgspec.Struct, frozen=True, tag="conversation", forbid_unknown_fields=True):
     """A growing conversation; `created_at` is in seconds since 1970."""
 
@@ -44,7 +53,7 @@ Record = ResponseRecord | ConversationRecord
 _decoder = msgspec.json.Decoder(Record)
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: Record | AnsweredRecord) -> bytes:
     return encode(record)
 
 
