@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_framework import FunctionTool, RawAgent
-
 from agent_framework_hosting import InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ def check_tools(options: Mapping[str, Any], target: SupportsAgentRun | Workflow)
     Raises:
         InvalidRequest: There is one.
     """
+    from agent_framework import FunctionTool
+
     declared = cast("Sequence[FunctionTool]", options.get("tools") or ())
     own = cast("Sequence[object]", defaults_of(target).get("tools") or ()) if declared else ()
     names = {tool.name for tool in own if isinstance(tool, FunctionTool)}
@@ -36,4 +36,6 @@ def check_tools(options: Mapping[str, Any], target: SupportsAgentRun | Workflow)
 
 
 def defaults_of(target: SupportsAgentRun | Workflow) -> Mapping[str, object]:
+    from agent_framework import RawAgent
+
     return cast("Mapping[str, object]", target.default_options) if isinstance(target, RawAgent) else {}  # pyright: ignore[reportUnknownMemberType]
