@@ -33,7 +33,7 @@ PATIENCE = 60.0
 BOUND = 64 * 1024
 """Bytes that are collected at most; as many again may be on their way to the client."""
 
-GROWTH = 4
+GROWTH = 16
 """By how much what is collected grows with every message."""
 
 HELD = 0.001
