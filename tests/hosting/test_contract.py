@@ -58,6 +58,7 @@ METHODS = {
     "ChannelContext.accept": "async self, update",
     "Inbox.wake": "async self, isolation_key, *, delay=0",
     "HostedStream.__aiter__": "self",
+    "HostedStream.feed": "async self, receive",
     "HostedStream.__await__": "self",
     "HostedStream.get_final_response": "async self",
     "HostedStream.aclose": "async self",
@@ -91,7 +92,7 @@ MODULES = {
     "lifespan": ["Lifespan", "LifespanFailed"],
     "outputs": ["contents_of", "outputs_of"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
-    "sse": ["EVENT_HEADERS", "SILENCE", "EventStream", "encode_event"],
+    "sse": ["EVENT_HEADERS", "SILENCE", "EventStream", "Outgoing", "encode_event"],
     "storage": ["StateCheckpointStorage", "StateSessionStore", "open_store"],
     "surrogates": ["scrub", "utf8"],
 }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message
 
-from agent_framework_hosting.sse import BOUND, HELD, EventStream, encode_event
+from agent_framework_hosting.sse import BOUND, HELD, EventStream, Outgoing, encode_event
 from tests.support.asgi import PATIENCE, Connection
 from tests.support.sse import Event, parse_events
 
@@ -550,6 +550,68 @@ class SlowConnection(Connection):
         for _ in range(5):
             await asyncio.sleep(0)
         await super().deliver(message)
+
+
+async def test_a_source_may_add_what_it_says_and_yield_where_it_is_to_wait() -> None:
+    outgoing = Outgoing()
+
+    def encode(number: int) -> bytes:
+        return b"" if number % 3 == 0 else encode_event(str(number))
+
+    add = outgoing.adding(encode)
+    gate = asyncio.Event()
+    waits = 0
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        nonlocal waits
+        yield encode_event("first")
+        for number in range(20_000):
+            if add(number):
+                waits += 1
+                yield b""
+        await gate.wait()
+        outgoing.add(encode_event("last"))
+
+    async with Connection(stream(frames(), outgoing=outgoing)) as connection:
+        await connection.until_body(encode_event("19999"))
+        gate.set()
+        reply = await connection.end()
+    numbers = [str(number) for number in range(20_000) if number % 3]
+    assert [event.data for event in parse_events(reply.body)] == ["first", *numbers, "last"]
+    assert waits > 0
+
+
+async def test_what_was_added_before_a_failure_is_sent_before_it() -> None:
+    outgoing = Outgoing()
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        outgoing.add(encode_event("said"))
+        raise ValueError("broke")
+        yield
+
+    async with Connection(stream(frames(), outgoing=outgoing)) as connection:
+        reply = await connection.end()
+    assert reply.status == 200
+    assert parse_events(reply.body) == [Event("said"), Event("broke", "error")]
+
+
+async def test_others_have_their_turn_beside_a_source_that_never_waits() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        while turns < 20:
+            yield b"data: " + b"x" * BOUND + b"\n\n"
+
+    task = asyncio.create_task(other())
+    async with Connection(stream(frames())) as connection:
+        await connection.end()
+    task.cancel()
 
 
 async def test_a_server_that_refuses_a_message_is_told_of_and_the_source_is_closed() -> None:

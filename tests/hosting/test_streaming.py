@@ -268,6 +268,110 @@ async def test_another_task_may_close_a_stream_that_is_waited_for(agent: OwnStre
         assert (await served.ask("a", "y")).result.text == "1: y"
 
 
+async def test_updates_are_handed_out_until_there_are_enough(agent: OwnStream, state_dir: Path | None) -> None:
+    heard: list[str] = []
+
+    def one(update: AgentResponseUpdate) -> bool:
+        heard.append(update.text)
+        return True
+
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "x")
+        assert await turn.feed(one) and heard == ["1: "]
+        assert await turn.feed(one) and heard == ["1: ", "x"]
+        assert not await turn.feed(one) and not await turn.feed(one)
+        assert (await turn).text == "1: x"
+        assert heard == ["1: ", "x"]
+
+
+async def test_what_is_handed_out_has_passed_the_hook(agent: OwnStream) -> None:
+    heard: list[str] = []
+
+    def most(update: AgentResponseUpdate) -> bool:
+        heard.append(update.text)
+        return len(heard) == 1
+
+    async def hook(update: AgentResponseUpdate) -> AgentResponseUpdate | None:
+        return None if update.text == "x" else text_update(update.text.upper() + "!")
+
+    async with serving(agent) as served:
+        for message, expected in (("x", ["1: !"]), ("y", ["2: !", "Y!"])):
+            heard.clear()
+            turn = await served.stream("a", message, hooks={"stream_update_hook": hook})
+            assert await turn.feed(most)
+            assert not await turn.feed(most)
+            await turn
+            assert heard == expected
+
+
+async def test_another_task_may_close_a_stream_that_is_handed_out(agent: OwnStream, state_dir: Path | None) -> None:
+    heard: list[str] = []
+    async with serving(agent, state_dir=state_dir) as served:
+        turn = await served.stream("a", "wait")
+        reader = asyncio.create_task(turn.feed(lambda update: heard.append(update.text) or False))
+        async with asyncio.timeout(10):
+            await agent.steps.waiting.wait()
+            await turn.aclose()
+        assert agent.steps.ended.is_set()
+        assert not await reader and heard == ["1: "]
+        assert (await served.ask("a", "y")).result.text == "1: y", "the conversation is as it was before"
+
+
+async def test_an_error_half_way_reaches_whoever_is_handed_updates(agent: OwnStream) -> None:
+    async with serving(agent) as served:
+        turn = await served.stream("a", "fail")
+        with pytest.raises(ValueError, match="half-way"):
+            await turn.feed(lambda update: False)
+        with pytest.raises(ConfigurationError, match="closed before"):
+            await turn
+        assert (await served.ask("a", "y")).result.text == "1: y"
+
+
+async def test_a_run_that_waits_often_is_handed_out_at_one_go() -> None:
+    agent = Remembering(waits=True)
+    heard: list[str] = []
+    async with serving(agent) as served:
+        turn = await served.stream("a", "x")
+        assert not await turn.feed(lambda update: heard.append(update.text) or False)
+        assert word.get() == "the caller's"
+        await turn
+    assert heard == ["the caller's", "the agent's", "the agent's"]
+    assert agent.ended == ["the caller's"]
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["cancelled", "closed"])
+async def test_nobody_is_handed_what_an_agent_says_that_has_swallowed_its_end(close: bool) -> None:
+    waiting = asyncio.Event()
+    said: list[str] = []
+    heard: list[str] = []
+
+    class Stubborn(ScriptedAgent):
+        async def updates(
+            self, messages: list[Message], session: AgentSession | None
+        ) -> AsyncIterator[AgentResponseUpdate]:
+            with suppress(asyncio.CancelledError):
+                yield text_update("before")
+                waiting.set()
+                await asyncio.Event().wait()
+            for text in ("after", "later"):
+                said.append(text)
+                yield text_update(text)
+
+    async with serving(Stubborn()) as served:
+        turn = await served.stream("a", "x")
+        reader = asyncio.create_task(turn.feed(lambda update: heard.append(update.text) or False))
+        async with asyncio.timeout(10):
+            await waiting.wait()
+            if close:
+                await turn.aclose()
+                assert not await reader
+            else:
+                reader.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reader
+    assert (heard, said) == (["before"], ["after"])
+
+
 word: ContextVar[str] = ContextVar("word", default="the caller's")
 
 

@@ -63,6 +63,20 @@ def fail(request: ChannelRequest, **_: Any) -> ChannelRequest:
     raise ValueError("the hook's own secret")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_stored_is_what_was_answered_also_half_a_character(state_dir: Path | None, stream: bool) -> None:
+    async def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        return ["half \ud83d", " of a pair"]
+
+    async with serving(ScriptedAgent(act), state_dir) as app:
+        reply = await post(app, stream=stream)
+        answered = events_of(reply)[-1]["response"] if stream else msgspec.json.decode(reply.body)
+        assert answered["status"] == "completed"
+        text = "".join(part["text"] for part in answered["output"][0]["content"])
+        assert text == "half \ufffd of a pair"
+        assert msgspec.json.decode((await show(app, answered["id"])).body) == answered
+
+
 @pytest.mark.parametrize(
     ("how", "body", "status", "code"),
     [

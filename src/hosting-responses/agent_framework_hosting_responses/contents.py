@@ -55,7 +55,7 @@ def json_text(value: object) -> str:
 
 def is_refusal(properties: Mapping[str, object]) -> bool:
     """Whether a text content's additional properties mark a refusal, as the framework's own clients do."""
-    return get_namespaced_value(properties, "core", KIND, properties.get(KIND)) == "refusal"
+    return bool(properties) and get_namespaced_value(properties, "core", KIND, properties.get(KIND)) == "refusal"
 
 
 def is_reasoning_text(content: Content) -> bool:
@@ -160,10 +160,10 @@ def blocks_of(data: object) -> list[list[Content]]:
 
     That are texts and the framework's own values, also in a list; anything else is a message of JSON text.
     """
-    if isinstance(data, Message | AgentResponseUpdate):
-        return [data.contents]
     if isinstance(data, AgentResponse):
         return [message.contents for message in data.messages]
+    if isinstance(data, Message | AgentResponseUpdate):
+        return [data.contents]
     if isinstance(data, list):
         items = cast("list[object]", data)
         if any(isinstance(item, OF_THE_FRAMEWORK) for item in items):

@@ -12,7 +12,7 @@ from starlette.responses import Response as HttpResponse
 
 from agent_framework_hosting import TurnRepeated
 from agent_framework_hosting.body import read_json
-from agent_framework_hosting.sse import EventStream
+from agent_framework_hosting.sse import EventStream, Outgoing
 
 from .asking import Began, Call, read_call, read_headers, request_of
 from .background import Background
@@ -78,7 +78,7 @@ class CreateEndpoint:
             )
         except TurnRepeated as repeated:
             return json_response(encode((await self.repeated(call, repeated)).response))
-        return json_response(encode(call.making.finish(hosted)))
+        return json_response(call.making.answer(hosted))
 
     def stream(self, call: Call) -> HttpResponse:
         def report(error: Exception) -> bytes:
@@ -86,14 +86,16 @@ class CreateEndpoint:
             events = call.making.events or call.making.stream()
             return events.close("incomplete") + events.ending(call.making.fail(failure.in_response()))
 
+        outgoing = Outgoing()
         return EventStream(
-            self.frames(call),
+            self.frames(call, outgoing),
             refuse=lambda error: failure_of(error, channel=self.service.name, began=call.began).response(),
             report=report,
+            outgoing=outgoing,
             interval=self.service.keep_alive,
         )
 
-    async def frames(self, call: Call) -> AsyncGenerator[bytes, None]:
+    async def frames(self, call: Call, outgoing: Outgoing) -> AsyncGenerator[bytes, None]:
         service, making = self.service, call.making
         try:
             stream = await self.context.run_stream(
@@ -114,14 +116,14 @@ class CreateEndpoint:
         try:
             events = making.stream()
             yield events.begin()
-            async for update in stream:
-                if frames := events.update(update):
-                    yield frames
+            add = outgoing.adding(events.update)
+            while await stream.feed(add):
+                yield b""
             yield events.close()
             await stream.get_final_response()
             assert stream.hosted is not None
-            whole = making.finish(stream.hosted)
-            yield making.late + events.ending(whole)
+            answer = making.answer(stream.hosted)
+            yield making.late + events.ending(making.finish(stream.hosted), answer)
         finally:
             # A server that goes down cancels again and again (AnyIO's cancel scopes); the turn still ends in order.
             with CancelScope(shield=True):

@@ -24,7 +24,7 @@ from .contents import (
     pending_call,
     shown_media,
 )
-from .open_items import Frames, OpenCall, OpenMessage, OpenReasoning, done
+from .open_items import Frames, GrowingText, OpenCall, OpenMessage, OpenReasoning, done
 from .schema import FunctionCallItem, FunctionCallOutputItem, Item, ItemStatus, Media, Response, ResponseError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ OpenItem = OpenMessage | OpenReasoning | OpenCall
 # The API has no event for a response that was cancelled.
 ENDINGS = {name: f"response.{name}" for name in ("completed", "incomplete")} | {"cancelled": "response.incomplete"}
 
-encode_text = msgspec.json.Encoder().encode
+encode_json = msgspec.json.Encoder().encode
 
 
 class Source:
@@ -44,6 +44,17 @@ class Source:
     def __init__(self) -> None:
         self.item: OpenMessage | OpenReasoning | None = None
         self.calls: list[OpenCall] = []
+
+
+class HotText:
+    """The text that the last update continued, and the ids that it is known by."""
+
+    __slots__ = ("author_name", "message_id", "prefix", "response_id", "write")
+
+    def __init__(self, key: Key, prefix: bytes, text: GrowingText) -> None:
+        self.response_id, self.author_name, self.message_id = key
+        self.prefix = prefix
+        self.write = text.buffer.write
 
 
 class OutputEvents:
@@ -67,9 +78,7 @@ class OutputEvents:
         self.open_calls: dict[str, tuple[OpenCall, Source]] = {}
         self.finished: dict[int, Item] = {}
         self.length = 0
-        # The hot path: the message whose text the last update continued, and what it was known by.
-        self.hot: OpenMessage | None = None
-        self.hot_ids: Key = (None, None, None)
+        self.hot: HotText | None = None
 
     @property
     def items(self) -> list[Item]:
@@ -82,32 +91,30 @@ class OutputEvents:
 
     def update(self, update: AgentResponseUpdate) -> bytes:
         """Give the frames of an update; b"" where there is nothing to say."""
-        contents = update.contents
-        if (hot := self.hot) is not None and len(contents) == 1:
+        # Most updates continue the same text, and do nothing else: what costs least is looked at, by identity first.
+        if (hot := self.hot) is not None and len(contents := update.contents) == 1:
             content = contents[0]
-            response_id, author, message_id = self.hot_ids
             if (
                 content.type == "text"
-                and update.message_id == message_id
-                and update.response_id == response_id
-                and update.author_name == author
-                and content.merge_mode != "replace"
-                and update.merge_mode != "replace"
-                and not content.annotations
-                and not (content.additional_properties and is_refusal(content.additional_properties))
                 and (text := content.text)
-                and hot.text is not None
+                and not content.annotations
+                and (content.merge_mode is None or content.merge_mode == "append")
+                and not (content.additional_properties and is_refusal(content.additional_properties))
+                and (update.message_id is hot.message_id or update.message_id == hot.message_id)
+                and (update.response_id is hot.response_id or update.response_id == hot.response_id)
+                and (update.author_name is hot.author_name or update.author_name == hot.author_name)
+                and (update.merge_mode is None or update.merge_mode == "append")
             ):
                 try:
-                    data = encode_text(text)
+                    data = encode_json(text)
                 except UnicodeEncodeError:
                     pass
                 else:
-                    hot.text.buffer.write(text)
+                    hot.write(text)
                     frames = self.frames
                     number = frames.number
                     frames.number = number + 1
-                    return b'%b%b,"sequence_number":%d}\n\n' % (hot.prefix, data, number)
+                    return b"".join((hot.prefix, data, b',"sequence_number":', encode_json(number), b"}\n\n"))
         self.hot = None
         return self.any_update(update)
 
@@ -129,7 +136,7 @@ class OutputEvents:
     def heat(self, source: Source, key: Key) -> None:
         message = source.item
         if isinstance(message, OpenMessage) and message.text is not None and message.text.plain and not message.refusal:
-            self.hot, self.hot_ids = message, key
+            self.hot = HotText(key, message.prefix, message.text)
 
     def block(self, contents: Iterable[Content]) -> bytes:
         """Give the frames of a message that is whole."""
@@ -257,9 +264,10 @@ class OutputEvents:
         """Give what the target waits for as whole function calls."""
         return b"".join(self.whole_call(pending_call(request, self.mint)) for request in pending)
 
-    def ending(self, response: Response) -> bytes:
+    def ending(self, response: Response, encoded: bytes | None = None) -> bytes:
         """Give `response.completed`, `.incomplete` or `.failed`, after the status of the response."""
-        return self.frames.frame(ENDINGS.get(response.status, "response.failed"), {"response": response})
+        fields: dict[str, object] = {"response": response if encoded is None else msgspec.Raw(encoded)}
+        return self.frames.frame(ENDINGS.get(response.status, "response.failed"), fields)
 
 
 def event_of(update: AgentResponseUpdate) -> WorkflowEvent[Any] | None:

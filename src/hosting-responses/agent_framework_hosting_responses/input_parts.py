@@ -45,7 +45,11 @@ def read_parts(value: Json, field: str, rules: Rules) -> list[Part]:
 def text_part(text: str) -> Part:
     from agent_framework import Content
 
-    return Content.from_text(text), {"type": "input_text", "text": text}
+    return Content.from_text(text), shown_text(text)
+
+
+def shown_text(text: str) -> dict[str, Json]:
+    return {"type": "input_text", "text": text}
 
 
 def read_part(value: Json, field: str, rules: Rules) -> Part:

@@ -13,7 +13,7 @@ from agent_framework_hosting.surrogates import utf8
 
 from .checks import check_choice, check_fields, check_object, check_text, join, shown
 from .given_back import MAX_CALL_ID, read_call, read_reasoning, read_said
-from .input_parts import read_parts, text_part
+from .input_parts import read_parts, shown_text
 from .rules import Rules
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ Role = Literal["assistant", "system", "tool", "user"]
 class Input:
     """What the items say so far.
 
-    `messages` go to the target, `items` are stored, and `answers` are what pending requests get, by their ids.
+    `messages` go to the target, `items` are stored, and `answers` are what pending requests get, by their ids. Of a
+    body that is a text there are no messages: it goes to the target as it is.
     """
 
     def __init__(self, rules: Rules, mint: Callable[[str], str]) -> None:
@@ -63,9 +64,7 @@ def read_input(value: Json, rules: Rules, mint: Callable[[str], str]) -> Input:
     if value is None or value in ("", []):
         raise InvalidRequest("input", "input must be a text or a list of items, and not empty.")
     if isinstance(value, str):
-        content, part = text_part(value)
-        found.say("user", [content])
-        found.store("msg", stored_message("user", [part]))
+        found.store("msg", stored_message("user", [shown_text(value)]))
         return found
     if not isinstance(value, list):
         raise InvalidRequest("input", "input must be a text or a list of items.")

@@ -11,11 +11,12 @@ from agent_framework_hosting import HostedRunResult, PendingRequest
 
 from .events import OutputEvents
 from .parsing import Create
-from .records import ResponseRecord, encode_record
+from .records import AnsweredRecord, encode_record
 from .rendering import error_in, incomplete_reason, model_of, render_output, usage_of
 from .schema import ConversationReference, IncompleteDetails, Item, Response, ResponseError, decode_response, encode
 
 Mint = Callable[[str], str]
+BLANK = Response(id="", created_at=0, status="in_progress", model="")
 
 
 class Making:
@@ -44,6 +45,7 @@ class Making:
         self.events: OutputEvents | None = None
         self.late = b""
         self._finished: tuple[HostedRunResult[Any], Response] | None = None
+        self._answer: tuple[Response, bytes] | None = None
         self.seed = seed_of(create, id=id, model=model, created_at=int(clock()))
 
     def stream(self) -> OutputEvents:
@@ -56,11 +58,17 @@ class Making:
             self._finished = hosted, self._whole(hosted)
         return self._finished[1]
 
+    def answer(self, hosted: HostedRunResult[Any]) -> bytes:
+        """Give the whole response as it is sent, and kept."""
+        response = self.finish(hosted)
+        if self._answer is None or self._answer[0] is not response:
+            self._answer = response, encode(response)
+        return self._answer[1]
+
     def attach(self, hosted: HostedRunResult[Any]) -> bytes:
         """Give what is kept with the response."""
-        return encode_record(
-            ResponseRecord(self.finish(hosted), [*map(dict[str, object], self.create.items)], self.digest)
-        )
+        response, items = self.answer(hosted), encode(self.create.items)
+        return encode_record(AnsweredRecord(msgspec.Raw(response), msgspec.Raw(items), self.digest))
 
     def fail(self, error: ResponseError) -> Response:
         """Give a response that broke off."""
@@ -109,10 +117,11 @@ def again(items: Sequence[Item], mint: Mint) -> Mint:
 
 def seed_of(create: Create, *, id: str, model: str, created_at: int) -> Response:
     """Give a response in progress."""
-    seed = Response(
+    # In place of a new one, which would make each of its many defaults anew.
+    seed = msgspec.structs.replace(
+        BLANK,
         id=id,
         created_at=created_at,
-        status="in_progress",
         model=model,
         previous_response_id=create.previous_response_id,
         store=create.store,

@@ -34,8 +34,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class QueuedRecord(msgspec.Struct, frozen=True, tag="queued", forbid_unknown_fields=True):
     """A response that is still to be made, with all that is needed for it.
 
-    `session` says what it goes on from (isolation keys), `caller` who asked, with what is known of it; `chat` and
-    `user` are Foundry's keys.
+    `conversation` or `parent` is the isolation key of what it goes on from; `caller` is who asked, and `known` what else
+    is known of it; `user` and `chat` are Foundry's keys.
     """
 
     response: Response
@@ -63,6 +63,15 @@ class BrokenRecord(msgspec.Struct, frozen=True, tag="broken", forbid_unknown_fie
     format: int = FORMAT
 
 
+class AnsweredRecord(msgspec.Struct, frozen=True, tag="response"):
+    """A `ResponseRecord` as it is written: the response is encoded already, for the answer."""
+
+    response: msgspec.Raw
+    items: msgspec.Raw
+    request: str = ""
+    format: int = FORMAT
+
+
 class ConversationRecord(msgspec.Struct, frozen=True, tag="conversation", forbid_unknown_fields=True):
     """A growing conversation; `created_at` is in seconds since 1970."""
 
@@ -87,7 +96,7 @@ _decoder = msgspec.json.Decoder(Record)
 _CONTINUABLE = b'{"type":"response",'
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: Record | AnsweredRecord) -> bytes:
     return encode(record)
 
 

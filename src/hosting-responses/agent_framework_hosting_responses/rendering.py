@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Literal, cast
 
 from agent_framework import (
@@ -43,6 +44,11 @@ from .schema import (
     SummaryText,
     Usage,
 )
+
+CHAT = (ChatResponse, ChatResponseUpdate)
+AGENT = (AgentResponse, AgentResponseUpdate)
+LOOKED_AT = 100
+"""How many of the last updates of a stream are asked for the model's name."""
 
 
 def render_output(result: object, pending: Sequence[PendingRequest], mint: Mint) -> list[Item]:
@@ -185,15 +191,16 @@ def error_in(result: object) -> ResponseError | None:
 
 
 def model_of(result: object) -> str | None:
-    """Give the name of the model that answered last, where the provider told it."""
+    """Give the name of the model that answered last, where the provider told it: in every update, or in none."""
     return next((model for response in reversed(responses_of(result)) if (model := model_in(response))), None)
 
 
 def model_in(value: object) -> str | None:
-    if isinstance(value, ChatResponse | ChatResponseUpdate):
+    if isinstance(value, CHAT):
         return value.model
-    if isinstance(value, AgentResponse | AgentResponseUpdate):
+    if isinstance(value, AGENT):
         return model_in(value.raw_representation)
     if isinstance(value, list):
-        return next((model for item in reversed(cast("list[object]", value)) if (model := model_in(item))), None)
+        last = islice(reversed(cast("list[object]", value)), LOOKED_AT)
+        return next((model for item in last if (model := model_in(item))), None)
     return None

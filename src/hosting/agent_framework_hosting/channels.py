@@ -102,6 +102,14 @@ class HostedStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[AgentResponseUpdate]: ...
 
+    async def feed(self, receive: Callable[[AgentResponseUpdate], bool]) -> bool:
+        """Call `receive` with each update as it comes, until that says that it has enough for now.
+
+        False means that there are no more. What iterating costs for each update this costs for each call. `receive`
+        is called in the midst of the run: it is quick, and raises nothing.
+        """
+        ...
+
     def __await__(self) -> Any:
         """Same as `get_final_response()`."""
         ...

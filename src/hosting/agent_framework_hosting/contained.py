@@ -27,12 +27,17 @@ class Contained:
     def __init__(self, *allowed: type[Exception]) -> None:
         self._allowed = allowed
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the task since it came in."""
+        return self._task is not None and self._task.cancelling() > self._before
+
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
         self._before = 0 if self._task is None else self._task.cancelling()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        cancelled = self._task is not None and self._task.cancelling() > self._before
+        cancelled = self.cancelled
         if error is None and not cancelled:
             return
         match error:

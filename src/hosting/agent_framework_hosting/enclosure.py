@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contained import Contained
+from .errors import TurnConflict
 
 if TYPE_CHECKING:
     from .state.conversations import Turn
@@ -77,6 +78,17 @@ class Enclosure:
                 raise
             return await self._suspended(steps, awaited)
 
+    async def feed(self, values: AsyncIterator[T], receive: Callable[[T], bool]) -> bool:
+        """Take the run forward and hand out its values as they come, until `receive` says that it has enough.
+
+        That is one piece, whatever it waits for meanwhile. False means that there are no more. A lease that is lost
+        without a wait ends the piece, too: the turn's `check` tells.
+
+        Raises:
+            Exception: As `take`.
+        """
+        return await self.take(self._fed(values, receive))
+
     async def within(self, work: Awaitable[T]) -> T:
         """Await what cleans up after the run; nobody stops that."""
         steps = work.__await__()
@@ -92,6 +104,18 @@ class Enclosure:
             self._stopped = True
             if self._scope is not None:
                 self._scope.reschedule(0)
+
+    async def _fed(self, values: AsyncIterator[T], receive: Callable[[T], bool]) -> bool:
+        guarding, contained = self._guarding, self._contained
+        async for value in values:
+            # Nobody is there any more for what a target gives that has swallowed its end, or lost its lease.
+            if self._scope is not None and contained.cancelled:
+                return True
+            if guarding is not None and is_lost(guarding):
+                return True
+            if receive(value):
+                return True
+        return False
 
     async def _suspended(self, steps: Steps[T], awaited: object) -> T:
         # Without a time: the one way to cancel a block of one's own task that the standard library keeps apart from a
@@ -133,6 +157,14 @@ class Enclosure:
         """Called from the thread that renews the lease."""
         with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
             self._loop.call_soon_threadsafe(self.stop)
+
+
+def is_lost(turn: Turn) -> bool:
+    try:
+        turn.check()
+    except TurnConflict:
+        return True
+    return False
 
 
 @types.coroutine

@@ -24,7 +24,7 @@ def isolation_key(*parts: str | None) -> str:
     """
     if not parts:
         raise TypeError("isolation_key() takes at least one part: no parts would give the same key as one None.")
-    return ":".join(_encode(part) for part in parts)
+    return ":".join([_encode(part) for part in parts])
 
 
 def _encode(part: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import CancelScope
 from starlette.responses import Response, StreamingResponse
@@ -14,7 +14,9 @@ from .surrogates import utf8
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["EVENT_HEADERS", "SILENCE", "EventStream", "encode_event"]
+T = TypeVar("T")
+
+__all__ = ["EVENT_HEADERS", "SILENCE", "EventStream", "Outgoing", "encode_event"]
 
 EVENT_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream",
@@ -30,6 +32,9 @@ PATIENCE = 60.0
 
 BOUND = 64 * 1024
 """Bytes that are collected at most; as many again may be on their way to the client."""
+
+GROWTH = 16
+"""By how much what is collected grows with every message."""
 
 HELD = 0.001
 """Seconds without a message after which a frame is sent before the source is asked for the next.
@@ -65,7 +70,7 @@ def check_line(value: str) -> str:
 
 
 class EventStream(StreamingResponse):
-    """Sends frames whenever the source waits, and a comment after every `interval` seconds of silence.
+    """Sends frames when it is time, and whenever the source waits; a comment after `interval` seconds of silence.
 
     The response starts with its first byte. A failure before that is an ordinary response, made by `refuse`; one
     after it is a last frame, made by `report`. `headers` are read when the response starts, so that the source can
@@ -73,7 +78,11 @@ class EventStream(StreamingResponse):
     stands; it is closed in every case.
 
     The source runs in the request's own task throughout, so that what it enters (context variables, cancel
-    scopes) it leaves in the same one. Frames are sent by another, many at once where they come quickly.
+    scopes) it leaves in the same one. That task sends what has come together when it is time to; where the source
+    waits before, another does.
+
+    A source need not yield each frame: what it adds to `outgoing` leaves in the same order. Where that says that it
+    is time to send, the source yields, if only b"".
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class EventStream(StreamingResponse):
         refuse: Callable[[Exception], Response],
         report: Callable[[Exception], bytes],
         headers: Mapping[str, str] | None = None,
+        outgoing: Outgoing | None = None,
         interval: float = SILENCE,
         patience: float = PATIENCE,
     ) -> None:
@@ -90,6 +100,7 @@ class EventStream(StreamingResponse):
         self.frames = frames
         self.refuse = refuse
         self.report = report
+        self.outgoing = outgoing
         self.late_headers: Mapping[str, str] = {} if headers is None else headers
         self.interval = interval
         self.patience = patience
@@ -99,7 +110,8 @@ class EventStream(StreamingResponse):
         return {"type": "http.response.start", "status": self.status_code, "headers": [*self.raw_headers, *late]}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = EventWriter(self.start, send, self.patience)
+        outgoing = Outgoing() if self.outgoing is None else self.outgoing
+        writer = EventWriter(self.start, send, outgoing, self.patience)
         refusal: Response | None = None
         helpers: list[asyncio.Task[None]] = []
         try:
@@ -128,36 +140,80 @@ class EventStream(StreamingResponse):
     async def pump(self, writer: EventWriter) -> Response | None:
         try:
             async for frame in self.frames:
-                if writer.add(frame):
+                if not frame or writer.outgoing.add(frame):
                     await writer.taken()
                 if writer.gone:
                     return None
         except Exception as error:
             if not writer.begun:
                 return self.refuse(error)
-            writer.add(self.report(error))
+            writer.outgoing.add(self.report(error))
         await writer.taken()
         return None
 
 
-class EventWriter:
-    """One response: collects frames, starts it with the first ones, notes when the client is gone.
+class Outgoing:
+    """Collects frames until they are sent; made in the loop of its response.
 
-    How much is collected begins with one frame, and doubles with every time that the client has taken it: a source
+    How much is collected begins with one frame, and grows with every time that the client has taken it: a source
     is not asked for what nobody takes, and a fast one is not slowed down.
     """
 
-    def __init__(self, start: Callable[[], Message], send: Send, patience: float) -> None:
-        self.start = start
-        self.send = send
-        self.patience = patience
+    def __init__(self) -> None:
         self.clock = asyncio.get_running_loop().time
         self.frames: list[bytes] = []
         self.size = 0
         self.window = 1
         self.last = self.clock()
+        self.due = self.last + HELD
         self.some = asyncio.Event()
-        self.none = asyncio.Event()
+
+    def add(self, frame: bytes) -> bool:
+        """Collect a frame, and tell whether it is time to have it sent before there is another."""
+        if not self.frames:
+            self.some.set()
+        self.frames.append(frame)
+        self.size = size = self.size + len(frame)
+        return size >= self.window or self.clock() > self.due
+
+    def adding(self, encode: Callable[[T], bytes]) -> Callable[[T], bool]:
+        """Make a function that adds what `encode` makes of a value; b"" is nothing. It saves a call for each."""
+        frames, append, clock = self.frames, self.frames.append, self.clock
+
+        def add(value: T) -> bool:
+            if not (frame := encode(value)):
+                return False
+            if not frames:
+                self.some.set()
+            append(frame)
+            self.size = size = self.size + len(frame)
+            return size >= self.window or clock() > self.due
+
+        return add
+
+    def take(self) -> bytes:
+        """Give what has come together."""
+        body = b"".join(self.frames)
+        self.frames.clear()
+        self.size = 0
+        return body
+
+    def sent(self) -> None:
+        self.window = min(GROWTH * self.window, BOUND)
+        self.last = self.clock()
+        self.due = self.last + HELD
+
+
+class EventWriter:
+    """One response: starts it with the first frames, notes when the client is gone."""
+
+    def __init__(self, start: Callable[[], Message], send: Send, outgoing: Outgoing, patience: float) -> None:
+        self.start = start
+        self.send = send
+        self.outgoing = outgoing
+        self.patience = patience
+        self.sending = asyncio.Lock()
+        self.shared = outgoing.clock()
         self.started = False
         self.gone = False
         self.failure: Exception | None = None
@@ -165,31 +221,21 @@ class EventWriter:
     @property
     def begun(self) -> bool:
         """Whether the client sees a response already, or is about to."""
-        return self.started or bool(self.frames)
-
-    def add(self, frame: bytes) -> bool:
-        """Collect a frame, and tell whether it is time to wait until it is `taken`."""
-        if not self.frames:
-            self.none.clear()
-            self.some.set()
-        self.frames.append(frame)
-        self.size += len(frame)
-        return self.size >= self.window or self.clock() - self.last > HELD
+        return self.started or bool(self.outgoing.frames)
 
     async def taken(self) -> None:
-        """Wait until the client has everything, or is gone."""
-        if self.begun and not self.gone:
-            await self.none.wait()
+        """Send everything, and let others on the loop have their turn in time."""
+        await self.flush()
+        clock = self.outgoing.clock
+        if clock() > self.shared + HELD:
+            await asyncio.sleep(0)
+            self.shared = clock()
 
     async def flush(self) -> None:
-        """Wait for frames, and send what has come together by the time that others have had their turn."""
-        await self.some.wait()
-        self.some.clear()
-        frames, self.frames, self.size = self.frames, [], 0
-        await self.write(b"".join(frames))
-        self.window = min(2 * self.window, BOUND)
-        if self.gone or not self.frames:
-            self.none.set()
+        """Send what has come together; wait until the client has taken what is being sent already."""
+        async with self.sending:
+            if self.outgoing.frames and not self.gone:
+                await self.write(self.outgoing.take())
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         try:
@@ -204,7 +250,7 @@ class EventWriter:
         except Exception as error:
             self.gone = True
             self.failure = error
-        self.last = self.clock()
+        self.outgoing.sent()
 
     async def finish(self) -> None:
         if not self.gone:
@@ -221,16 +267,21 @@ async def watch(receive: Receive, writer: EventWriter, connection: asyncio.Timeo
 
 
 async def carry(writer: EventWriter, connection: asyncio.Timeout) -> None:
+    """Send what there is whenever the source waits: only then does the loop come to this."""
+    some = writer.outgoing.some
     while not writer.gone:
+        await some.wait()
+        some.clear()
         await writer.flush()
     connection.reschedule(0)
 
 
 async def keep_alive(writer: EventWriter, interval: float) -> None:
+    outgoing = writer.outgoing
     while not writer.gone:
-        rest = writer.last + interval - writer.clock()
+        rest = outgoing.last + interval - outgoing.clock()
         if rest > 0:
             await asyncio.sleep(rest)
         else:
-            writer.add(KEEP_ALIVE)
+            outgoing.add(KEEP_ALIVE)
             await writer.taken()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ class TurnStream:
         self.hosted: HostedRunResult[Any] | None = None
         self._active = active
         self._run = run
-        self._updates = run.updates()
+        self._updates: AsyncIterator[AgentResponseUpdate] | None = None
         self._update_hook = update_hook
         self._phase = Phase.READING
         self._under_way = False
@@ -70,6 +69,15 @@ class TurnStream:
                 raise
             if changed is not None:
                 return changed
+
+    async def feed(self, receive: Callable[[AgentResponseUpdate], bool]) -> bool:
+        """Hand out updates as they come, until `receive` says that it has enough; False means that all were read."""
+        if self._update_hook is None:
+            return await self._feed(receive)
+        async for update in self:
+            if receive(update):
+                return True
+        return False
 
     def __await__(self) -> Any:
         return self.get_final_response().__await__()
@@ -105,30 +113,42 @@ class TurnStream:
 
     async def _pull(self) -> AgentResponseUpdate:
         """Give the next update; raises StopAsyncIteration after the last, and when the stream was closed."""
-        if self._phase is not Phase.READING:
+        found: list[AgentResponseUpdate] = []
+
+        def receive(update: AgentResponseUpdate) -> bool:
+            found.append(update)
+            return True
+
+        if not await self._feed(receive):
             raise StopAsyncIteration
+        return found[0]
+
+    async def _feed(self, receive: Callable[[AgentResponseUpdate], bool]) -> bool:
+        """Hand out updates, and tell whether there may be more: not after the last, nor when the stream was closed."""
+        if self._phase is not Phase.READING:
+            return False
         self._enter()
         try:
-            update = await self._active.inside(self._updates.__anext__())
-            if self._active.turn is not None:
+            if self._updates is None:
+                self._updates = await self._active.inside(self._run.updates())
+            more = await self._active.feed(self._updates, receive)
+            if more and self._active.turn is not None:
                 self._active.turn.check()
-        except StopAsyncIteration:
-            self._phase = Phase.READ
-            raise
         except Stopped:
             await self._fail(Abandoned())
-            raise StopAsyncIteration from None
+            return False
         except BaseException as error:
             await self._fail(error)
             raise
         finally:
             self._leave()
-        return update
+        if not more:
+            self._phase = Phase.READ
+        return more
 
     async def _save(self) -> None:
-        with suppress(StopAsyncIteration):
-            while True:
-                await self._pull()
+        while await self._feed(leave):
+            pass
         self._enter()
         try:
             if self._phase is Phase.CLOSED:
@@ -170,6 +190,12 @@ class TurnStream:
     async def _fail(self, error: BaseException) -> None:
         self._phase = Phase.CLOSED
         try:
-            await self._active.after(self._updates.aclose())
+            if isinstance(self._updates, AsyncGenerator):
+                await self._active.after(self._updates.aclose())  # pyright: ignore[reportUnknownMemberType]
         finally:
             await self._active.end(error)
+
+
+def leave(update: AgentResponseUpdate) -> bool:
+    """Have no use for an update, nor ever enough."""
+    return False

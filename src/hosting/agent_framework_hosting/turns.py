@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from time import perf_counter
@@ -275,6 +275,11 @@ class ActiveTurn:
         """Take the run forward: as `Enclosure.take`."""
         assert self._enclosure is not None
         return self._enclosure.take(work)
+
+    def feed(self, values: AsyncIterator[T], receive: Callable[[T], bool]) -> Awaitable[bool]:
+        """Take the run forward, value by value: as `Enclosure.feed`."""
+        assert self._enclosure is not None
+        return self._enclosure.feed(values, receive)
 
     def after(self, work: Awaitable[T]) -> Awaitable[T]:
         """Clean up after the run, in its context if it has come to one."""

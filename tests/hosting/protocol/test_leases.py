@@ -194,6 +194,16 @@ async def test_a_holder_that_never_waits_is_stopped_after_the_update_with_which_
     assert agent.said == 5
 
 
+async def test_so_is_one_whose_updates_are_handed_out(store: FaultStore, clock: ManualClock) -> None:
+    agent = Tireless(clock)
+    heard: list[str] = []
+    async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:
+        stream = await context.run_stream(request(KEY, "x"))
+        with pytest.raises(TurnConflict):
+            await stream.feed(lambda update: heard.append(update.text) or False)
+    assert (agent.said, heard) == (5, ["on"] * 4)
+
+
 async def test_a_holder_whose_caller_was_away_too_long_goes_no_further(store: FaultStore, clock: ManualClock) -> None:
     agent = Tireless(clock)
     async with hosted(store, agent, clock=clock, sleep=clock.sleep) as context:

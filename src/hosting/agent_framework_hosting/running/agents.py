@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from agent_framework import AgentResponse, AgentSession, Content, Message, ResponseStream
@@ -127,7 +127,7 @@ class AgentRun:
     async def once(self) -> AgentResponse:
         return await self._agent.run(self._messages, session=self.session, **self._keywords)
 
-    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
         # A custom agent may give its stream from a coroutine, and as a plain iterator.
         given = cast("object", self._agent.run(self._messages, stream=True, session=self.session, **self._keywords))
         if not isinstance(given, AsyncIterable):
@@ -136,8 +136,7 @@ class AgentRun:
             updates = cast("AsyncIterable[AgentResponseUpdate]", given)
             given = ResponseStream(updates, finalizer=AgentResponse.from_updates)
         self._stream = given
-        async for update in given:
-            yield update
+        return aiter(given)
 
     async def final(self) -> AgentResponse:
         assert self._stream is not None

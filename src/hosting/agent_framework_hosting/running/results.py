@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -144,21 +144,8 @@ class RememberedRun:
     async def once(self) -> Any:
         return self._result
 
-    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
-        result: object = self._result
-        if isinstance(result, AgentResponse):
-            for message in result.messages:
-                yield AgentResponseUpdate(
-                    contents=list(message.contents),
-                    role=message.role,
-                    author_name=message.author_name,
-                    message_id=message.message_id,
-                    response_id=result.response_id,
-                )
-        elif is_run_result(result):
-            for event in result:
-                if event.type == "output":
-                    yield output_update(event)
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+        return updates_of(self._result)
 
     async def final(self) -> Any:
         return self._result
@@ -168,3 +155,20 @@ class RememberedRun:
 
     async def close(self) -> None:
         return None
+
+
+async def updates_of(result: object) -> AsyncIterator[AgentResponseUpdate]:
+    """Give a result in the pieces that it could have been streamed in."""
+    if isinstance(result, AgentResponse):
+        for message in result.messages:
+            yield AgentResponseUpdate(
+                contents=list(message.contents),
+                role=message.role,
+                author_name=message.author_name,
+                message_id=message.message_id,
+                response_id=result.response_id,
+            )
+    elif is_run_result(result):
+        for event in result:
+            if event.type == "output":
+                yield output_update(event)

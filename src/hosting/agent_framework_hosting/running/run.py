@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +35,9 @@ class Run(Protocol):
 
     async def once(self) -> Any: ...
 
-    def updates(self) -> AsyncGenerator[AgentResponseUpdate]: ...
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
+        """Begin, and give what the run comes to; a generator is closed by whoever asked for it."""
+        ...
 
     async def final(self) -> Any: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +99,9 @@ class WorkflowAgentRun:
         self._give_back()
         return result
 
-    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
         await restore(self._agent.workflow, self._checkpoints, self._turn)
-        async for update in self._run.updates():
-            yield update
+        return await self._run.updates()
 
     async def final(self) -> AgentResponse:
         result = await self._run.final()

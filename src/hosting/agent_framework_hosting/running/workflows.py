@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import cache
@@ -21,7 +21,7 @@ from .outputs import output_update, pending_requests, response_value
 from .run import Outcome
 
 if TYPE_CHECKING:
-    from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowRunResult
+    from agent_framework import AgentResponseUpdate, Workflow, WorkflowCheckpoint, WorkflowEvent, WorkflowRunResult
 
     from ..state.conversations import Turn
 
@@ -112,12 +112,10 @@ class WorkflowRun:
         await restore(self._workflow, self._checkpoints, self._turn)
         return await self._workflow.run(**self._arguments())
 
-    async def updates(self) -> AsyncGenerator[AgentResponseUpdate]:
+    async def updates(self) -> AsyncIterator[AgentResponseUpdate]:
         await restore(self._workflow, self._checkpoints, self._turn)
         self._stream = self._workflow.run(stream=True, **self._arguments())
-        async for event in self._stream:
-            if event.type == "output":
-                yield output_update(event)
+        return outputs_in(self._stream)
 
     async def final(self) -> WorkflowRunResult:
         return await self._stream.get_final_response()
@@ -136,6 +134,12 @@ class WorkflowRun:
         if self._responses is not None:
             return {"responses": self._responses, "checkpoint_storage": self._checkpoints}
         return {"message": self._message, "checkpoint_storage": self._checkpoints}
+
+
+async def outputs_in(events: AsyncIterable[WorkflowEvent[Any]]) -> AsyncIterator[AgentResponseUpdate]:
+    async for event in events:
+        if event.type == "output":
+            yield output_update(event)
 
 
 async def restore(workflow: Workflow, checkpoints: TurnCheckpoints, turn: Turn | None) -> None:
