@@ -34,8 +34,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class QueuedRecord(msgspec.Struct, frozen=True, tag="queued", forbid_unknown_fields=True):
     """A response that is still to be made, with all that is needed for it.
 
-    `conversation` or `parent` is the isolation key of what it goes on from; `caller` is who asked, and `known` what else
-    is known of it; `user` and `chat` are Foundry's keys.
+    `conversation` or `parent` is the isolation key of what it goes on from; `caller` is who asked, and `known` what
+    else is known of it; `user` and `chat` are Foundry's keys.
     """
 
     response: Response
