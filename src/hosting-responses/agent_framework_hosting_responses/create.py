@@ -31,7 +31,7 @@ from .parsing import Create, parse_create
 from .problems import RefusedHere, failure_of, unknown_conversation, unknown_previous
 from .records import ResponseRecord, decode_record
 from .schema import encode
-from .targets import check_tools, model_name
+from .targets import check_tools, input_for, model_name
 
 if TYPE_CHECKING:
     from .service import Service
@@ -111,7 +111,7 @@ class CreateEndpoint:
         channel_request = ChannelRequest(
             channel=service.name,
             operation="responses.create",
-            input=create.input,
+            input=input_for(self.context.target, create.input),
             session=session if session.isolation_key or session.parent else None,
             options=create.options or None,
             attributes=attributes,
