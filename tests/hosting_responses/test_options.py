@@ -48,6 +48,7 @@ def forwarded(**body: Json) -> Settings:
         ({"prompt_cache_key": "k"}, {"prompt_cache_key": "k"}),
         ({"truncation": "disabled", "service_tier": "auto"}, {"truncation": "disabled", "service_tier": "auto"}),
         ({"service_tier": "default"}, {"service_tier": "default"}),
+        ({"tool_choice": "auto"}, {}),
     ],
 )
 def test_labels_and_defaults_are_taken_and_never_reach_the_agent(body: dict[str, Json], echo: dict[str, Json]) -> None:
@@ -88,6 +89,11 @@ def test_an_option_is_forwarded_where_the_operator_says_so(name: str, value: Jso
         with pytest.raises(InvalidRequest, match="forward_options") as caught:
             read(*(FORWARDABLE - {name}), **{name: value})
         assert caught.value.field == name
+
+
+def test_a_default_is_forwarded_like_any_other_choice() -> None:
+    body: dict[str, Json] = {"tool_choice": "auto", "truncation": "disabled", "service_tier": "auto"}
+    assert forwarded(**body) == Settings({**body, "tool_choice": {"mode": "auto"}}, body)
 
 
 @pytest.mark.parametrize(

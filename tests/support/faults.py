@@ -77,10 +77,26 @@ def then(first: Fault, second: Fault) -> Fault:
     return fault
 
 
+# What the processes would import while they work, each of them anew.
+LATE = (
+    "agent_framework_hosting.running.agents",
+    "agent_framework_hosting.running.results",
+    "agent_framework_hosting.running.workflows",
+    "agent_framework_hosting.state.directory",
+    "agent_framework_hosting.state.object_places",
+    "agent_framework_hosting.state.objects",
+)
+PRELOADED = dict.fromkeys(["pytest", *LATE])
+
+
 def spawning(*modules: str) -> ForkServerContext:
-    """Give a way to make processes that have `modules` imported when they begin."""
+    """Give a way to make processes that have `modules` imported when they begin.
+
+    One server forks the processes of all test modules: what has been asked for when it begins is all that it ever has.
+    """
+    PRELOADED.update(dict.fromkeys(modules))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", *modules])
+    context.set_forkserver_preload([*PRELOADED])
     return context
 
 

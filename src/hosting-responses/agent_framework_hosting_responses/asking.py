@@ -22,7 +22,7 @@ from .making import Making
 from .parsing import Create, parse_create
 from .problems import unknown_conversation, unknown_previous
 from .records import check_continuable
-from .targets import check_tools, model_name
+from .targets import check_tools, input_for, model_name
 
 if TYPE_CHECKING:
     from .service import Service
@@ -107,7 +107,7 @@ def request_of(service: Service, call: Call) -> ChannelRequest:
     return ChannelRequest(
         channel=service.name,
         operation="responses.create",
-        input=create.input,
+        input=input_for(service.context.target, create.input),
         session=session if session.isolation_key or session.parent else None,
         options=create.options or None,
         attributes=attributes,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
-from starlette.routing import Route
 
 from agent_framework_hosting import (
     ChannelContext,
@@ -26,6 +25,7 @@ from .conversations import Conversations
 from .create import CreateEndpoint, json_response
 from .options import check_forward_options
 from .request_ids import RequestIds
+from .routes import Elsewhere, Endpoints
 from .rules import Rules
 from .schema import encode
 from .service import Service
@@ -99,23 +99,23 @@ class ResponsesChannel:
         background = Background(service)
         stored = StoredResponses(service, background)
 
-        def route(path: str, method: str, answer: Answer) -> BaseRoute:
-            return Route(path, guarded(service, answer), methods=[method])
+        def route(path: str, **answers: Answer) -> BaseRoute:
+            return Endpoints(path, {method: guarded(service, answer) for method, answer in answers.items()})
 
         routes = [
-            Route("/", CreateEndpoint(service, background).__call__, methods=["POST"], name=self.name),
-            route("/{id}", "GET", stored.show),
-            route("/{id}", "DELETE", stored.delete),
-            route("/{id}/cancel", "POST", stored.cancel),
-            route("/{id}/input_items", "GET", stored.input_items),
+            Endpoints("/", {"POST": CreateEndpoint(service, background)}, name=self.name),
+            route("/{id}", GET=stored.show, DELETE=stored.delete),
+            route("/{id}/cancel", POST=stored.cancel),
+            route("/{id}/input_items", GET=stored.input_items),
         ]
         beside = self.path.rpartition("/")[0]
         conversations = Conversations(service)
         root_routes = [
-            route(f"{beside}/conversations", "POST", conversations.create),
-            route(f"{beside}/conversations/{{id}}", "GET", conversations.show),
-            route(f"{beside}/conversations/{{id}}", "DELETE", conversations.delete),
-            route(f"{beside}/models", "GET", models(service)),
+            route(f"{beside}/conversations", POST=conversations.create),
+            route(f"{beside}/conversations/{{id}}", GET=conversations.show, DELETE=conversations.delete),
+            route(f"{beside}/models", GET=models(service)),
+            # At the root, what is nowhere is not this channel's.
+            *(Elsewhere(path) for path in (self.path, f"{beside}/conversations", f"{beside}/models") if path),
         ]
         return ChannelContribution(
             routes,

@@ -156,6 +156,8 @@ def read_declared(name: str, value: Json, rules: Rules, settings: Settings) -> N
 
 
 def read_choice(name: str, value: Json, rules: Rules, settings: Settings) -> None:
+    if value == "auto" and name not in rules.forward:  # The framework's client sends it beside tools.
+        return
     check_forwarded(name, rules)
     settings.options[name], settings.echo[name] = read_tool_choice(value, name)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -80,6 +80,26 @@ def type_of(status: int) -> str:
     if status == 429:
         return "rate_limit_error"
     return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def wrong_method(allowed: Iterable[str]) -> Failure:
+    methods = ", ".join(allowed)
+    return Failure(
+        405,
+        f"Another method is wanted at this path: {methods}.",
+        "invalid_request_error",
+        "method_not_allowed",
+        headers={"allow": methods},
+    )
+
+
+def no_such_path() -> Failure:
+    return Failure(
+        404,
+        "There is nothing at this path. No id has a slash in it, and no path ends with one.",
+        "invalid_request_error",
+        "not_found",
+    )
 
 
 def unknown_previous() -> UnknownId:

@@ -8,7 +8,33 @@ from typing import TYPE_CHECKING, Any, cast
 from agent_framework_hosting import InvalidRequest
 
 if TYPE_CHECKING:
-    from agent_framework import SupportsAgentRun, Workflow
+    from agent_framework import Message, SupportsAgentRun, Workflow
+
+
+def input_for(target: SupportsAgentRun | Workflow, said: str | list[Message]) -> str | list[Message]:
+    """Give the input as a workflow takes it: to the API, a text and one message of it are the same.
+
+    What fits in neither form is left as it is, for the host to refuse.
+    """
+    from agent_framework import Message, Workflow, WorkflowMessage
+
+    if not isinstance(target, Workflow):
+        return said
+    other = [Message("user", [said])] if isinstance(said, str) else text_of(said)
+    start = target.get_start_executor()
+    for form in (said, other):
+        if form and start.can_handle(WorkflowMessage(data=form, source_id="responses", target_id=start.id)):
+            return form
+    return said
+
+
+def text_of(messages: list[Message]) -> str | None:
+    """Give the text of a user's only message, if that is all there is."""
+    match messages:
+        case [message] if message.role == "user" and [content.type for content in message.contents] == ["text"]:
+            return message.text
+        case _:
+            return None
 
 
 def model_name(target: SupportsAgentRun | Workflow) -> str:

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from agent_framework_hosting.state.store import StateStore
 from tests.hosting.mailbox.desk import Desk, check_at_rest, desk
 from tests.hosting.mailbox.worker import emptied, work
@@ -70,29 +68,33 @@ async def test_frozen_before_the_commit_it_saves_and_sends_nothing_more(place: S
     await check_at_rest(store, ["a"])
 
 
-@pytest.mark.parametrize("fault", [freeze_after, freeze_and_lose_answer])
-async def test_frozen_while_the_answer_of_the_commit_is_on_its_way_the_new_holder_replies(
-    place: StatePlace, fault: Fault
-) -> None:
-    store, agent = place.store(), Diary()
-    async with frozen(place, ["a"], fault, kind="put", name="head", nth=2) as worker:
-        assert await read_diary(store, KEY) == ["a"]
-        assert await take_over(store, agent=agent) == ["1: a"]
-        assert agent.heard == []
-        assert await resumed(worker) == []
-    await check_at_rest(store, ["a"])
-
-
-@pytest.mark.parametrize("fault", [freeze_before, freeze_after, freeze_and_lose_answer])
-async def test_frozen_on_its_way_to_the_next_update_it_leaves_that_to_the_new_holder(
-    place: StatePlace, fault: Fault
-) -> None:
+async def test_frozen_while_the_answer_of_the_commit_is_on_its_way_the_new_holder_replies(place: StatePlace) -> None:
     store = place.store()
-    async with frozen(place, ["a", "b"], fault, kind="put", name="head", nth=3) as worker:
-        assert worker.said() == ["accepted a", "accepted b", "1: a"]
-        assert await take_over(store) == (["1: a", "2: b"] if fault is freeze_before else ["2: b"])
-        assert await resumed(worker) == []
-    await check_at_rest(store, ["a", "b"])
+
+    async def check(fault: Fault) -> None:
+        key, agent = fault.__name__, Diary()
+        async with frozen(place, ["a"], fault, key=key, kind="put", name="head", nth=2) as worker:
+            assert await read_diary(store, key) == ["a"]
+            assert await take_over(store, key, agent) == ["1: a"]
+            assert agent.heard == []
+            assert await resumed(worker) == []
+        await check_at_rest(store, ["a"], key)
+
+    await asyncio.gather(*map(check, [freeze_after, freeze_and_lose_answer]))
+
+
+async def test_frozen_on_its_way_to_the_next_update_it_leaves_that_to_the_new_holder(place: StatePlace) -> None:
+    store = place.store()
+
+    async def check(fault: Fault) -> None:
+        key = fault.__name__
+        async with frozen(place, ["a", "b"], fault, key=key, kind="put", name="head", nth=3) as worker:
+            assert worker.said() == ["accepted a", "accepted b", "1: a"]
+            assert await take_over(store, key) == (["1: a", "2: b"] if fault is freeze_before else ["2: b"])
+            assert await resumed(worker) == []
+        await check_at_rest(store, ["a", "b"], key)
+
+    await asyncio.gather(*map(check, [freeze_before, freeze_after, freeze_and_lose_answer]))
 
 
 async def test_a_run_that_was_frozen_neither_saves_nor_replies_once_it_was_taken_over(place: StatePlace) -> None:

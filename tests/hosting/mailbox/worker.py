@@ -15,7 +15,7 @@ from agent_framework_hosting.state.locations import open_store
 from tests.hosting.mailbox.desk import Desk, PostChannel, desk, post, reply, word_of
 from tests.hosting.protocol.channel import started
 from tests.hosting.protocol.diary import SHORT, Diary
-from tests.hosting.protocol.worker import Planned, holding
+from tests.hosting.protocol.worker import Planned, holding, planned
 from tests.support.stores import FaultStore
 
 
@@ -61,9 +61,7 @@ async def worked(
     how: dict[str, Any],
     plans: tuple[Planned, ...],
 ) -> None:
-    store = FaultStore(open_store(place))
-    for fault, where in plans:
-        store.plan(fault, **where)
+    store = planned(FaultStore(open_store(place)), plans)
     channel = TellingChannel(connection)
     target = Diary(holding(connection), padding=how.get("padding", 0))
     async with desk(store, channel.act, target=target, limits=how.get("limits", SHORT)) as worker:

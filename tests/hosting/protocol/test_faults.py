@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -47,13 +48,13 @@ async def take(context: ChannelContext, key: str, mode: Mode, how: dict[str, Any
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_survives_a_fault_of_any_operation(store: FaultStore, mode: Mode, fault: Fault) -> None:
-    for nth in range(1, mode.operations + 2):
-        key = f"chat:{nth}"
-        async with hosted(store, mode.target(), LONG) as context:
+    async def check(nth: int) -> None:
+        key, faulty = f"chat:{nth}", FaultStore(store)
+        async with hosted(faulty, mode.target(), LONG) as context:
             how = await mode.begin(context, key)
-            store.plan(fault, nth=nth)
+            faulty.plan(fault, nth=nth)
             answered = await take(context, key, mode, how)
-            store.clear()
+            faulty.clear()
             await landed()
         words = await mode.read(store, key)
         before, after = list(mode.before), mode.after(list(mode.before))
@@ -63,3 +64,5 @@ async def test_a_turn_survives_a_fault_of_any_operation(store: FaultStore, mode:
         async with hosted(store, mode.target(), LONG, clock=clock, sleep=clock.sleep) as elsewhere:
             assert await mode.say(elsewhere, key, "next") == f"{len(words) + 1}: next"
         assert await mode.read(store, key) == [*words, "next"]
+
+    await asyncio.gather(*[check(nth) for nth in range(1, mode.operations + 2)])

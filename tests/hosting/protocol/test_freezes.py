@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -82,13 +82,16 @@ class Frozen:
 
 @asynccontextmanager
 async def frozen(
-    context: ChannelContext, path: str, mode: Mode, fault: Fault, nth: int, **how: Any
+    context: ChannelContext, gate: asyncio.Semaphore, path: str, mode: Mode, fault: Fault, nth: int, **how: Any
 ) -> AsyncGenerator[Frozen]:
-    """A turn that is frozen at its nth operation."""
+    """A turn that is frozen at its nth operation. Not all run up to that at once: their leases are short."""
     key = f"{fault.__name__} {nth}"
     how |= await mode.begin(context, key)
-    with Worker(SPAWNING, take_turn, path, key, mode.word, how, (fault, {"nth": nth})) as worker:
-        await worker.frozen()
+    with ExitStack() as stack:
+        async with gate:
+            begun = Worker(SPAWNING, take_turn, path, key, mode.word, how, (fault, {"nth": nth}))
+            worker = stack.enter_context(begun)
+            await worker.frozen()
         at_the_end = nth == mode.operations
         updates = mode.answer([*mode.before])[:-1]
         assert worker.said() == (updates if at_the_end else [])
@@ -105,11 +108,11 @@ def cases(mode: Mode) -> list[tuple[Fault, int]]:
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_never_been(path: str, mode: Mode) -> None:
-    store = open_store(path)
+    store, gate = open_store(path), asyncio.Semaphore(4)
     ends: set[str] = set()
 
     async def check(fault: Fault, nth: int) -> None:
-        async with frozen(context, path, mode, fault, nth) as turn:
+        async with frozen(context, gate, path, mode, fault, nth) as turn:
             await turn.say(context, "other")
             said, saved = await turn.resumed(), turn.saved
             if saved:
@@ -138,10 +141,10 @@ async def test_a_turn_that_is_frozen_anywhere_and_taken_over_is_whole_or_has_nev
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 async def test_a_turn_that_is_frozen_anywhere_and_resumed_in_time_goes_on(path: str, mode: Mode) -> None:
     """Whoever waits for it by then comes after it."""
-    store = FaultStore(open_store(path))
+    store, gate = FaultStore(open_store(path)), asyncio.Semaphore(4)
 
     async def check(fault: Fault, nth: int) -> None:
-        async with frozen(context, path, mode, fault, nth, limits=LONG) as turn, asyncio.TaskGroup() as others:
+        async with frozen(context, gate, path, mode, fault, nth, limits=LONG) as turn, asyncio.TaskGroup() as others:
             turn.words = mode.after([*mode.before])
             if turn.leased:
                 looked = asyncio.Event()
