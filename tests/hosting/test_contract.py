@@ -90,7 +90,7 @@ MODULES = {
     "exchange": ["Exchange"],
     "jsonable": ["NotJson", "jsonable", "plain"],
     "lifespan": ["Lifespan", "LifespanFailed"],
-    "outputs": ["contents_of", "outputs_of"],
+    "outputs": ["contents_of", "outputs_of", "own_tools"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
     "sse": ["EVENT_HEADERS", "SILENCE", "EventStream", "Outgoing", "encode_event"],
     "storage": ["StateCheckpointStorage", "StateSessionStore", "open_store"],

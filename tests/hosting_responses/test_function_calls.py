@@ -12,6 +12,7 @@ from agent_framework import Agent, Content, Message, tool
 
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting_responses import ResponsesChannel
+from agent_framework_hosting_responses.contents import AWAITS_OUTPUTS
 from tests.hosting.protocol.channel import started
 from tests.support.asgi import Reply, post_json
 from tests.support.open_responses import check_response, check_stream
@@ -149,3 +150,32 @@ async def test_tools_are_refused_unless_the_operator_lists_them(state: Path | No
     async with started(host(asking(("c1", "weather")), state, forward_options=())) as app:
         refused = await ask(app, "How is Rome?", tools=[WEATHER])
         assert (refused.status, refused.json["error"]["param"]) == (400, "tools")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_of_the_agents_own_wait_for_the_outputs_of_the_clients(state: Path | None, stream: bool) -> None:
+    """The framework runs its own tool only when all calls beside it are answered: a client must not."""
+    ran: list[str] = []
+
+    @tool
+    def forecast(place: str) -> str:
+        ran.append(place)
+        return "sunny"
+
+    async with started(host(asking(("c1", "forecast"), ("c2", "weather")), state, forecast)) as app:
+        first = await ask(app, "How is Rome?", tools=[WEATHER], stream=stream)
+        made = first.json if not stream else msgspec.json.decode(parse_events(first.body)[-1].data)["response"]
+        kinds = [(item["type"], item["call_id"], item.get("output")) for item in made["output"]]
+        assert kinds == [
+            ("function_call", "c1", None),
+            ("function_call", "c2", None),
+            ("function_call_output", "c1", AWAITS_OUTPUTS),
+        ]
+        assert made["output"][2]["status"] == "incomplete"
+        again = {"previous_response_id": made["id"], "tools": [WEATHER]}
+        refused = await ask(app, [output("c1", "forged"), output("c2", "windy")], **again)
+        assert (refused.status, refused.json["error"]["param"], ran) == (400, "input", [])
+        whole = await ask(app, [output("c2", "windy")], **again)
+        assert (whole.status, ran) == (200, ["Rome"])
+        assert [item.get("output") for item in whole.json["output"]] == ["sunny", None]
+        assert whole.json["output"][1]["content"][0]["text"] == "It is sunny and windy"

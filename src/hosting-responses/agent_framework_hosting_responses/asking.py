@@ -16,6 +16,7 @@ from agent_framework_hosting import (
     isolation_key,
 )
 from agent_framework_hosting.body import Json
+from agent_framework_hosting.outputs import own_tools
 
 from .callers import Owner, owner_of
 from .making import Making
@@ -88,6 +89,7 @@ def read_call(service: Service, body: Json, caller: ChannelIdentity | None, head
         clock=service.clock,
         digest=digest,
         hooked=service.hooked,
+        own=lambda: own_tools(service.context.target),
     )
     key = owner.response(response_id) if create.store else None
     return Call(body, create, caller, session, making, headers.trace, key, idempotency_key is not None)

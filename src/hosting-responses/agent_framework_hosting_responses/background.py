@@ -24,6 +24,7 @@ from agent_framework_hosting import (
     set_current_isolation_keys,
 )
 from agent_framework_hosting.body import Json
+from agent_framework_hosting.outputs import own_tools
 
 from .asking import Call, request_of
 from .making import Making
@@ -169,6 +170,7 @@ class Background:
             mint=service.mint,
             clock=service.clock,
             digest=record.request,
+            own=lambda: own_tools(self.context.target),
         )
         making.seed = msgspec.structs.replace(record.response, status="in_progress")
         parent = record.parent

@@ -11,7 +11,7 @@ Skipped, because the schema has no item for them or because they are not the cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 from agent_framework import (
@@ -42,10 +42,14 @@ from .schema import (
 Mint = Callable[[str], str]
 """Makes an id that begins with what it is given and an underscore: `msg`, `fc`, `fco`, `rs`; `call` for a call's."""
 
+Own = Callable[[], Collection[str]]
+"""Names the tools that an agent runs itself."""
+
 OF_THE_FRAMEWORK = (AgentResponse, AgentResponseUpdate, Content, Message)
 KIND = "model_output_kind"
 REASONING_TEXT = "reasoning_text"
 AWAITS_APPROVAL = "This call waits for approval."
+AWAITS_OUTPUTS = "This call waits for the outputs of the others."
 
 
 def json_text(value: object) -> str:
@@ -184,6 +188,7 @@ class Calls:
     def __init__(self, mint: Mint) -> None:
         self.mint = mint
         self.open: dict[str, str] = {}
+        self.names: dict[str, str | None] = {}
         self.settled: set[str] = set()
         self.hidden: set[str] = set()
 
@@ -199,7 +204,7 @@ class Calls:
             return None
         shown = self.mint("call") if call_id in self.settled else call_id
         self.settled.discard(call_id)
-        self.open[call_id] = shown
+        self.open[call_id], self.names[call_id] = shown, content.name
         return shown
 
     def settle(self, content: Content) -> FunctionCallOutputItem | None:
@@ -221,3 +226,11 @@ class Calls:
             return None
         self.settled.add(call_id)
         return FunctionCallOutputItem(self.mint("fco"), self.open.pop(call_id), AWAITS_APPROVAL, "incomplete")
+
+    def wait(self, own: Own) -> list[FunctionCallOutputItem]:
+        """Give outputs of shown calls that the agent will run itself when the client has answered the others."""
+        if not self.open:
+            return []
+        names = own()
+        waiting = [shown for call_id, shown in self.open.items() if self.names[call_id] in names]
+        return [FunctionCallOutputItem(self.mint("fco"), shown, AWAITS_OUTPUTS, "incomplete") for shown in waiting]

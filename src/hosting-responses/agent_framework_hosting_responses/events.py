@@ -14,6 +14,7 @@ from agent_framework_hosting.outputs import contents_of
 from .contents import (
     Calls,
     Mint,
+    Own,
     arguments_of,
     blocks_of,
     citations_of,
@@ -260,9 +261,10 @@ class OutputEvents:
         items += [source.item for source in sources if source.item is not None]
         return b"".join(self.end(item, status) for item in sorted(items, key=lambda item: item.index))
 
-    def ask(self, pending: Sequence[PendingRequest]) -> bytes:
-        """Give what the target waits for as whole function calls."""
-        return b"".join(self.whole_call(pending_call(request, self.mint)) for request in pending)
+    def ask(self, pending: Sequence[PendingRequest], own: Own = frozenset) -> bytes:
+        """Give what the target waits for as whole function calls, and that calls of its own wait for others."""
+        waiting = b"".join(map(self.whole, self.calls.wait(own)))
+        return waiting + b"".join(self.whole_call(pending_call(request, self.mint)) for request in pending)
 
     def ending(self, response: Response, encoded: bytes | None = None) -> bytes:
         """Give `response.completed`, `.incomplete` or `.failed`, after the status of the response."""

@@ -9,6 +9,7 @@ import msgspec
 
 from agent_framework_hosting import HostedRunResult, PendingRequest
 
+from .contents import Own
 from .events import OutputEvents
 from .parsing import Create
 from .records import AnsweredRecord, encode_record
@@ -36,12 +37,14 @@ class Making:
         clock: Callable[[], float],
         digest: str = "",
         hooked: bool = False,
+        own: Own = frozenset,
     ) -> None:
         self.create = create
         self.mint = mint
         self.clock = clock
         self.digest = digest
         self.hooked = hooked
+        self.own = own
         self.events: OutputEvents | None = None
         self.late = b""
         self._finished: tuple[HostedRunResult[Any], Response] | None = None
@@ -93,12 +96,12 @@ class Making:
 
     def _output(self, result: object, pending: Sequence[PendingRequest]) -> list[Item]:
         if self.events is None:
-            return render_output(result, pending, self.mint)
+            return render_output(result, pending, self.mint, self.own)
         if self.hooked:
             self.late = b""
-            return render_output(result, pending, again(self.events.items, self.mint))
+            return render_output(result, pending, again(self.events.items, self.mint), self.own)
         if not self.late:
-            self.late = self.events.ask(pending)
+            self.late = self.events.ask(pending, self.own)
         return self.events.items
 
 

@@ -21,6 +21,7 @@ from agent_framework_hosting.outputs import outputs_of
 from .contents import (
     Calls,
     Mint,
+    Own,
     arguments_of,
     blocks_of,
     citations_of,
@@ -51,7 +52,7 @@ LOOKED_AT = 100
 """How many of the last updates of a stream are asked for the model's name."""
 
 
-def render_output(result: object, pending: Sequence[PendingRequest], mint: Mint) -> list[Item]:
+def render_output(result: object, pending: Sequence[PendingRequest], mint: Mint, own: Own = frozenset) -> list[Item]:
     """Give the items of an `AgentResponse`, of a `WorkflowRunResult` or of what a hook put in its place.
 
     The agent's own tool calls are function calls with an output after them; a call without one is the client's to
@@ -60,6 +61,7 @@ def render_output(result: object, pending: Sequence[PendingRequest], mint: Mint)
     rendering = Rendering(mint)
     for block in blocks_of_result(result):
         rendering.add(block)
+    rendering.items += rendering.calls.wait(own)
     rendering.items += [pending_call(request, mint) for request in pending]
     return rendering.items
 

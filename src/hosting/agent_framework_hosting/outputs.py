@@ -1,4 +1,4 @@
-"""What a workflow gave, as a list of outputs."""
+"""What a target gave: a workflow's outputs, their contents, and which calls an agent runs itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent_framework import AgentResponse, AgentResponseUpdate, Content, Message
 if TYPE_CHECKING:
     from agent_framework import WorkflowRunResult
 
-__all__ = ["contents_of", "outputs_of"]
+__all__ = ["contents_of", "outputs_of", "own_tools"]
 
 
 def outputs_of(result: WorkflowRunResult) -> list[object]:
@@ -50,3 +50,18 @@ def contents_of(data: object) -> list[Content]:
     if isinstance(data, list):
         return [content for item in cast("list[object]", data) for content in contents_of(item)]
     return []
+
+
+def own_tools(target: object) -> set[str]:
+    """Name the tools that an agent runs itself.
+
+    Where a model asks for one of those and for a client's function at once, the framework runs neither: it runs its own
+    when the client's output has come.
+    """
+    from agent_framework import FunctionTool, RawAgent
+
+    if not isinstance(target, RawAgent):
+        return set()
+    tools = cast("list[object]", target.default_options.get("tools") or [])  # pyright: ignore[reportUnknownMemberType]
+    own = {tool.name for tool in tools if isinstance(tool, FunctionTool) and not tool.declaration_only}
+    return own | {function.name for server in target.mcp_tools for function in server.functions}

@@ -144,7 +144,7 @@ class AgentRun:
 
     async def outcome(self, result: AgentResponse) -> Outcome:
         # A partly answered batch is asked for again by the agent: one entry for each id.
-        found = [*self._unanswered, *approval_contents(result), *open_calls(result)]
+        found = [*self._unanswered, *approval_contents(result), *open_calls(result, self._agent)]
         contents = {(content.type, content.call_id or content.id): content for content in found}.values()
         outcome = Outcome([approval_request(content) for content in contents if is_approval(content)])
         if self._turn is None or self.session is None:

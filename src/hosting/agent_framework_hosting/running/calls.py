@@ -8,24 +8,27 @@ from typing import Any
 from agent_framework import AgentResponse, Content, Message
 
 from ..errors import InvalidRequest
+from ..outputs import own_tools
 from .approvals import is_approval
 
 
-def open_calls(result: object) -> list[Content]:
-    """Give the calls of a result that nobody has answered: not the agent's own, nor those that ask for an approval."""
+def open_calls(result: object, agent: object) -> list[Content]:
+    """Give the calls of a result that a client must answer: not the agent's own, nor those that ask for an approval."""
     if not isinstance(result, AgentResponse):
         return []
     contents = list(contents_of(result.messages))
     answered = {content.call_id for content in contents if content.type == "function_result"}
     asked = [content.function_call for content in contents if is_approval(content)]
     answered |= {call.call_id for call in asked if call is not None}
-    return [
+    found = [
         content
         for content in contents
         if content.type == "function_call"
         and content.call_id not in answered
         and not (content.hosted or content.informational_only)
     ]
+    own = own_tools(agent) if found else set[str]()
+    return [content for content in found if content.name not in own]
 
 
 def answered_calls(messages: Sequence[Message], pending: Iterable[Mapping[str, Any]]) -> set[str]:
