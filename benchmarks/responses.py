@@ -58,6 +58,7 @@ ROUNDS = 60
 UPDATES = 4_000
 STREAMS = 12
 MANY = 100_000
+LONG_STREAMS = 9
 MEGABYTE = 1e6
 
 
@@ -231,6 +232,13 @@ def stream_rows() -> list[Row]:
         for each_host in served.values():
             runner.run(each_host.lifespan.start())
         try:
+            long = interleave(
+                {
+                    "stub": iterating(runner, stub, stub.run, final=False, updates=MANY),
+                    "stub, served": timed(runner, stub, served["stub"].stream, updates=MANY),
+                },
+                rounds=LONG_STREAMS,
+            )
             samples = interleave(
                 {
                     "stub": iterating(runner, stub, stub.run, final=False),
@@ -245,18 +253,22 @@ def stream_rows() -> list[Row]:
         finally:
             for each_host in served.values():
                 runner.run(each_host.lifespan.stop())
-    stub_row = "streamed updates, ResponseStream over prepared updates"
+    long_row = f"streamed updates, ResponseStream over {MANY:,} prepared updates"
+    stub_row = f"streamed updates, ResponseStream over {UPDATES:,} prepared updates"
     agent_row = "streamed updates, Agent with a stub chat client"
     final = "iterated, with its final response"
     return [
-        kept(stub_row, samples["stub, served"], samples["stub"], "iterated", target=0.7),
+        kept(long_row, long["stub, served"], long["stub"], "iterated", target=0.7),
+        kept(stub_row, samples["stub, served"], samples["stub"], "iterated"),
         kept("the same", samples["stub, served"], samples["stub, final"], final),
         kept(agent_row, samples["agent, served"], samples["agent"], "iterated"),
         kept("the same", samples["agent, served"], samples["agent, final"], final),
     ]
 
 
-def iterating(runner: asyncio.Runner, source: Any, run: Callable[..., Any], *, final: bool) -> Block:
+def iterating(
+    runner: asyncio.Runner, source: Any, run: Callable[..., Any], *, final: bool, updates: int = UPDATES
+) -> Block:
     async def iterate() -> None:
         stream = run("Where is it?", stream=True)
         async for _ in stream:
@@ -264,18 +276,20 @@ def iterating(runner: asyncio.Runner, source: Any, run: Callable[..., Any], *, f
         if final:
             await stream.get_final_response()
 
-    return timed(runner, source, iterate)
+    return timed(runner, source, iterate, updates=updates)
 
 
-def timed(runner: asyncio.Runner, source: Any, operation: Callable[[], Awaitable[None]]) -> Block:
+def timed(
+    runner: asyncio.Runner, source: Any, operation: Callable[[], Awaitable[None]], *, updates: int = UPDATES
+) -> Block:
     """Time one update of a stream; the updates are made before, and anew, for the framework may change them."""
 
     async def run() -> float:
-        source.prepare(UPDATES)
+        source.prepare(updates)
         gc.collect()
         began = time.perf_counter()
         await operation()
-        return (time.perf_counter() - began) / UPDATES
+        return (time.perf_counter() - began) / updates
 
     return lambda: runner.run(run())
 

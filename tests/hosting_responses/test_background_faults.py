@@ -159,6 +159,29 @@ async def test_what_is_cancelled_stays_so(nth: int, fault: Any, grows: bool) -> 
 
 
 @GROWS
+async def test_what_could_not_be_accepted_is_taken_when_it_is_asked_for_again(grows: bool) -> None:
+    store = FaultStore(MemoryStore())
+    async with serve(store) as app:
+        conversation = await begin_conversation(app) if grows else None
+        store.plan(away, kind="put", name="in/", times=None)
+        made = await queue(app, "a", conversation)
+        unnamed = await post_json(app, "/responses", {"input": "b", "background": True}, AS_OPS)
+        assert (made.status, unnamed.status) == (503, 503)
+        store.clear()
+        await check_once(app, made, conversation)
+
+
+async def test_the_key_of_what_was_deleted_is_not_used_again() -> None:
+    async with serve(MemoryStore()) as app:
+        made = await queue(app, "a", None)
+        await ended(app, made.json["id"])
+        await call(app, "DELETE", f"/responses/{made.json['id']}", headers=[*AS_OPS.items()])
+        again = await queue(app, "a", None)
+        assert (again.status, again.json["error"]["param"]) == (400, "Idempotency-Key")
+        assert "deleted" in again.json["error"]["message"]
+
+
+@GROWS
 async def test_of_many_that_cancel_while_it_ends_all_see_the_same(grows: bool) -> None:
     """Whatever comes first is what stays: a response is completed or cancelled, never one after the other."""
     ends: set[str] = set()

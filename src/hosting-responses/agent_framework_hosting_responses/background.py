@@ -14,6 +14,7 @@ from agent_framework_hosting import (
     ConfigurationError,
     HostingError,
     InboundUpdate,
+    InvalidRequest,
     IsolationKeys,
     StateUnavailable,
     TurnBusy,
@@ -92,8 +93,10 @@ class Background:
         try:
             await self.context.accept(self.update_of(record.job))
         except BaseException:
-            with contextlib.suppress(HostingError):
-                await self.context.delete(key)
+            # A repeat finds the record, and has it accepted. Without one nobody knows of it.
+            if not call.repeatable:
+                with contextlib.suppress(HostingError):
+                    await self.context.delete(key)
             raise
         return record
 
@@ -108,7 +111,9 @@ class Background:
         record = None if found is None else decode_record(call.making.seed.id, found)
         if not call.repeatable:
             raise given_twice()
-        if record is None or isinstance(record, ConversationRecord) or record.request != call.making.digest:
+        if record is None:
+            raise InvalidRequest("Idempotency-Key", "The response of this Idempotency-Key was deleted: use a new key.")
+        if isinstance(record, ConversationRecord) or record.request != call.making.digest:
             raise repeated_key()
         if isinstance(record, QueuedRecord):
             # Whoever queued it may have got no further.
@@ -222,8 +227,7 @@ class Background:
 
     async def interrupt(self, job: Job) -> None:
         """End the work on a response that is not wanted any more."""
-        if self.context.accepting:
-            await self.context.interrupt(self.update_of(job))
+        await self.context.interrupt(self.update_of(job))
 
     async def later(self, record: OfResponse) -> OfResponse:
         """Give a record once more, as of now."""
