@@ -302,13 +302,15 @@ class ActiveTurn:
         pending = () if turn is not None and turn.reset_requested else outcome.pending
         hosted = HostedRunResult(result, session=self._run.session, pending=pending, saved=turn is not None)
         attachment = None
+        if turn is not None:
+            turn.to_copy = self._copy is not None
         if self._attach is not None and turn is not None:
             if self._copy is None and self._response_hook is None:
                 attachment = self._attach(hosted)
             else:
                 self._left = Left(outcome.snapshot, outcome.checkpoint)
                 if turn.remembered is not None:
-                    self._left = Left(*await self._turns.conversations.peek(turn.key))
+                    self._left = Left(turn.snapshot, turn.checkpoint)
         try:
             if turn is not None:
                 with self._record.span_of("hosting.state.commit"):

@@ -131,7 +131,7 @@ def superseded(before: Head, after: Head) -> tuple[str, ...]:
 def names_of(head: Head) -> list[str]:
     """Name the documents that a head needs."""
     names = [part.name for part in head.texts if part.name is not None]
-    return [*names, head.checkpoint.name] if head.checkpoint is not None else names
+    return [*names, *(checkpoint.name for checkpoint in head.checkpoints)]
 
 
 async def remove(

@@ -34,7 +34,8 @@ class Turn(Protocol):
     `snapshot` is the session as JSON and `checkpoint` the workflow's checkpoint, as they were before; `stored_key` is
     the key they were stored under. `session` is the session's id. `guarded` tells whether the right can get lost,
     `committed` whether the turn is part of the conversation. Setting `reset_requested` starts the conversation anew
-    when the turn is committed. `identity` is whoever takes the turn.
+    when the turn is committed. `identity` is whoever takes the turn. Setting `to_copy` says that what it leaves will be
+    saved elsewhere, too: where it comes to be `remembered`, that is its `snapshot` and `checkpoint`.
 
     Where `remembers` is true a turn's result is to be committed with it; where it is `remembered` the turn is saved
     already, and is not to be run again.
@@ -47,6 +48,7 @@ class Turn(Protocol):
     session: str
     identity: ChannelIdentity | None
     reset_requested: bool
+    to_copy: bool
     committed: bool
     remembers: bool
     remembered: bytes | None

@@ -87,8 +87,7 @@ def uid_of(name: str) -> str:
 
 def named_by(head: Head) -> set[str]:
     """The documents that a head names."""
-    parts = (*head.texts, head.checkpoint)
-    return {part.name for part in parts if part is not None and part.name is not None}
+    return {part.name for part in (*head.texts, *head.checkpoints) if part.name is not None}
 
 
 def is_tombstone(head: Head) -> bool:

@@ -45,11 +45,18 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class Ran(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An update whose turns are saved and whose reply may not have been sent: their results, in order.
 
-    A result is JSON in the head itself, or the name of a document of its own.
+    A result is JSON in the head itself, or the name of a document of its own. Where a turn is to be saved under
+    another key as well, `snapshot` and `checkpoint` are the conversation as it left it.
     """
 
     update: str
     results: tuple[Snapshot, ...] = ()
+    snapshot: Snapshot | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def texts(self) -> tuple[Snapshot, ...]:
+        return self.results if self.snapshot is None else (*self.results, self.snapshot)
 
 
 class Hold(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -101,7 +108,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     @property
     def texts(self) -> tuple[Snapshot, ...]:
         """All JSON that it holds, or names the document of."""
-        parts = (self.snapshot, self.attachment, *(() if self.ran is None else self.ran.results))
+        parts = (self.snapshot, self.attachment, *(() if self.ran is None else self.ran.texts))
+        return tuple(part for part in parts if part is not None)
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All checkpoints that it names."""
+        parts = (self.checkpoint, None if self.ran is None else self.ran.checkpoint)
         return tuple(part for part in parts if part is not None)
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TurnBusy, TurnConflict
 from ..shielding import shielded, together
-from .content import NOTHING, Content, Unreadable, load_content, place_text, remove
+from .content import NOTHING, Content, Unreadable, load_content, place_text, remove, superseded
 from .head import Head, Hold, Ran, Snapshot, random_id, uncounted
 from .holding import Holding
 from .holds import backoff
@@ -79,7 +79,7 @@ class StoredHeld:
             if isinstance(self._results, Unreadable):
                 raise self._results.error
             if number < len(self._results) and self._results[number]:
-                return self._remembered(self._results[number], leave)
+                return await self._remembered(self._results[number], leave)
             if not to_reset:
                 admit_size(self.holding.head.size, self._box.limits.session_bytes)
             return UpdateTurn(self, number, await self._go_on_from(to_reset), self._box, leave=leave)
@@ -108,14 +108,20 @@ class StoredHeld:
             raise self._content.error
         return self._content
 
-    def _remembered(self, result: bytes, leave: Callable[[], None]) -> RememberedTurn:
-        holding = self.holding
+    async def _remembered(self, result: bytes, leave: Callable[[], None]) -> RememberedTurn:
+        holding, box = self.holding, self._box
+        left = Content(self._snapshot)
+        if (ran := holding.head.ran) is not None and (ran.snapshot or ran.checkpoint):
+            left = await load_content(
+                box.store, holding.head.next(snapshot=ran.snapshot, checkpoint=ran.checkpoint), box.keeper
+            )
         return RememberedTurn(
             holding.name,
             holding.key,
             holding.head.session,
             result,
-            snapshot=self._snapshot,
+            snapshot=left.snapshot,
+            checkpoint=left.checkpoint,
             check=self.check,
             leave=leave,
         )
@@ -263,13 +269,12 @@ def concluded(head: Head, uid: str, listed: Collection[str] | None, now: float) 
         if listed is None or when > now - REMEMBERED or any(name.startswith(other) for name in listed)
     }
     ran = None if head.ran is not None and head.ran.update == uid else head.ran
-    names = tuple(text.name for text in head.ran.results if text.name) if head.ran is not None and ran is None else ()
-    return head.next(
-        ran=ran,
+    after = head.next(ran=ran)
+    return after.next(
         # Of what the mailbox does not hold any more somebody has dropped it.
         hold={other: hold for other, hold in head.hold.items() if other != uid and (listed is None or other in listed)},
         done={**known, uid[:32]: int(now)},
-        garbage=(*head.garbage, *names),
+        garbage=superseded(head, after),
     )
 
 
@@ -297,7 +302,12 @@ class UpdateTurn(StoredTurn):
         )
         ran = holding.head.ran
         before = ran.results if ran is not None and ran.update == uid else ()
-        return head.next(lease=holding.head.lease, ran=Ran(uid, placed_at(self._number, placed, before)))
+        after = Ran(uid, placed_at(self._number, placed, before))
+        if self.to_copy:
+            after = Ran(uid, after.results, head.snapshot, head.checkpoint)
+        elif ran is not None and ran.update == uid:
+            after = Ran(uid, after.results, ran.snapshot, ran.checkpoint)
+        return head.next(lease=holding.head.lease, ran=after)
 
     async def _commit(self, leaving: Leaving) -> None:
         async with self._held.writing:

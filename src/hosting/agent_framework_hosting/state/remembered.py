@@ -17,7 +17,6 @@ class RememberedTurn:
     guarded = False
     committed = True
     remembers = False
-    checkpoint: WorkflowCheckpoint | None = None
 
     def __init__(
         self,
@@ -27,6 +26,7 @@ class RememberedTurn:
         remembered: bytes,
         *,
         snapshot: bytes | None,
+        checkpoint: WorkflowCheckpoint | None = None,
         check: Callable[[], None] = lambda: None,
         leave: Callable[[], None],
     ) -> None:
@@ -34,9 +34,9 @@ class RememberedTurn:
         self.key = self.stored_key = key
         self.session = session
         self.remembered: bytes | None = remembered
-        self.snapshot = snapshot
+        self.snapshot, self.checkpoint = snapshot, checkpoint
         self.identity: ChannelIdentity | None = None
-        self.reset_requested = False
+        self.reset_requested = self.to_copy = False
         self._check = check
         self._leave = leave
 

@@ -162,7 +162,7 @@ class TransientTurn:
         self.checkpoint: WorkflowCheckpoint | None = None
         self.session = record.session
         self.identity: ChannelIdentity | None = None
-        self.reset_requested = False
+        self.reset_requested = self.to_copy = False
         self.committed = False
         self._conversations = conversations
         self._record = record

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import StateUnavailable, TurnConflict
 from ..updates import InboundUpdate, Standing
+from .conversations import Left
 from .held import REMEMBERED, entered
 from .holds import backoff
 from .mail import Letter, uid_of
@@ -44,6 +45,7 @@ class Kept:
     attempts: int = field(default=0, compare=False)
     not_before: float = field(default=0.0, compare=False)
     results: dict[int, bytes] = field(default_factory=dict[int, bytes], compare=False)
+    left: Left | None = field(default=None, compare=False)
 
 
 class TransientMailboxes:
@@ -172,9 +174,10 @@ class TransientHeld:
 
     def interrupt(self) -> None:
         """Cancel the body of `guard`."""
-        self._interrupted = True
-        if self._scope is not None:
-            self._scope.reschedule(0)
+        if not self._interrupted:
+            self._interrupted = True
+            if self._scope is not None:
+                self._scope.reschedule(0)
 
     async def turn(self, *, to_reset: bool = False) -> TransientTurn | RememberedTurn:
         await entered(self._one_turn, self._box.limits.turn_timeout.total_seconds())
@@ -185,7 +188,8 @@ class TransientHeld:
             conversations, key = self._box.conversations, self.update.isolation_key
             record = conversations.record(key)
             if (result := self._kept.results.get(number)) is not None:
-                return RememberedTurn("memory", key, record.session, result, snapshot=record.snapshot, leave=leave)
+                left = self._kept.left or Left(record.snapshot, None)
+                return RememberedTurn("memory", key, record.session, result, **left._asdict(), leave=leave)
             if not to_reset:
                 admit_size(record.size, self._box.limits.session_bytes)
             turn = TransientUpdateTurn(conversations, key, record, None, leave)
@@ -208,9 +212,10 @@ class TransientHeld:
         if self._interrupted:
             raise TurnConflict("This attempt at an update was interrupted; nothing more of it is saved.")
 
-    def remember(self, number: int, result: bytes) -> None:
-        """Keep what came of a turn."""
+    def remember(self, number: int, result: bytes, left: Left | None = None) -> None:
+        """Keep what came of a turn, and what it has left if that is to be copied."""
         self._kept.results[number] = result
+        self._kept.left = left or self._kept.left
 
     async def done(self) -> HeldUpdate | None:
         self.active = False
@@ -252,7 +257,8 @@ class TransientUpdateTurn(TransientTurn):
     ) -> None:
         self.check()
         await super().commit(snapshot=snapshot, checkpoint=checkpoint, attachment=attachment)
-        self.held.remember(self.number, b"null" if result is None else result)
+        left = Left(snapshot, checkpoint) if self.to_copy else None
+        self.held.remember(self.number, b"null" if result is None else result, left)
 
     async def amend(self, attachment: bytes) -> None:
         self.check()

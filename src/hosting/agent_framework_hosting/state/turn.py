@@ -56,7 +56,7 @@ class StoredTurn:
         self.snapshot, self.checkpoint = content
         self.session = holding.head.session
         self.identity: ChannelIdentity | None = None
-        self.reset_requested = False
+        self.reset_requested = self.to_copy = False
         self.committed = False
         self._holding = holding
         self._keeper = keeper
