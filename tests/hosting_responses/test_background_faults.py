@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from agent_framework import AgentSession, Message
 from starlette.applications import Starlette
 
-from agent_framework_hosting import HostLimits
+from agent_framework_hosting import AgentFrameworkHost, ChannelContext, HostLimits
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import StateStore
 from agent_framework_hosting_responses import ResponsesChannel
-from tests.support.asgi import Reply, call, post_json
+from agent_framework_hosting_responses.service import Service
+from tests.hosting.protocol.channel import started
+from tests.support.asgi import Connection, Reply, call, post_json
 from tests.support.channels import until
+from tests.support.open_responses import check_event
 from tests.support.responses_server import AUTH, OPS, running, store_app
+from tests.support.sse import parse_events
 from tests.support.stores import FaultStore, away, lost_answer, lost_request, twice
 from tests.support.targets import ScriptedAgent, count
 
@@ -69,6 +75,13 @@ async def begin_conversation(app: Starlette) -> str:
 
 async def read(app: Starlette, id: str) -> Reply:
     return await call(app, "GET", f"/responses/{id}", headers=[*AS_OPS.items()])
+
+
+async def replay(app: Starlette, id: str, after: int = -1) -> Reply:
+    query = f"stream=true&starting_after={after}"
+    async with Connection(app, "GET", f"/responses/{id}", [*AS_OPS.items()], query) as connection:
+        connection.send(b"")
+        return await connection.end()
 
 
 async def cancel(app: Starlette, id: str) -> Reply:
@@ -202,11 +215,19 @@ async def test_of_many_that_cancel_while_it_ends_all_see_the_same(grows: bool) -
     assert ends == {"completed", "cancelled"}
 
 
-async def test_what_waits_in_a_mailbox_that_is_gone_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+class Impatient(ResponsesChannel):
+    """Takes a response as given up at once where nobody knows of its update."""
+
+    def service(self, context: ChannelContext) -> Service:
+        service = super().service(context)
+        service.accepting, service.follow_wait = 0.0, 0.0
+        return service
+
+
+async def test_what_waits_in_a_mailbox_that_is_gone_fails() -> None:
     """A response whose update was given up, or went with its conversation, does not stay queued for ever."""
-    monkeypatch.setattr("agent_framework_hosting_responses.background.YOUNG", 0.0)
     act = Wait()
-    async with serve(MemoryStore(), act) as app:
+    async with running(store_app(ScriptedAgent(act), MemoryStore(), Impatient(auth=AUTH), LIMITS, working=True)) as app:
         conversation = await begin_conversation(app)
         made = [await queue(app, text, conversation) for text in ("wait", "a")]
         await until(act.reached.is_set)
@@ -232,3 +253,167 @@ async def test_a_store_that_stays_away_fails_it_at_last() -> None:
         made = await post(app, "b", background=True, previous_response_id=first.json["id"])
         whole = await ended(app, made.json["id"])
         assert (whole["status"], whole["error"]["code"]) == ("failed", "server_error")
+
+
+async def test_a_stream_that_has_waited_long_enough_ends_without_an_ending() -> None:
+    act = Wait()
+    async with running(store_app(ScriptedAgent(act), MemoryStore(), Impatient(auth=AUTH), LIMITS, working=True)) as app:
+        body = {"input": "wait", "background": True, "stream": True}
+        reply = await post_json(app, "/responses", body, AS_OPS)
+        events = [msgspec.json.decode(event.data) for event in parse_events(reply.body)]
+        assert [event["type"] for event in events] == ["response.created", "response.queued"]
+        act.go.set()
+        whole = await ended(app, events[0]["response"]["id"])
+        rest = await replay(app, whole["id"], after=1)
+        last = msgspec.json.decode(parse_events(rest.body)[-1].data)
+        assert (last["type"], last["response"]) == ("response.completed", whole)
+
+
+async def test_a_stream_tells_that_the_store_is_away() -> None:
+    store, act = FaultStore(MemoryStore()), Wait()
+    async with serve(store, act) as app:
+        made = await queue(app, "wait", None)
+        await until(act.reached.is_set)
+
+        def fail() -> None:
+            store.plan(away, kind="get", times=None)
+
+        asyncio.get_running_loop().call_later(0.2, fail)
+        reply = await replay(app, made.json["id"])
+        events = [msgspec.json.decode(event.data) for event in parse_events(reply.body)]
+        check_event(events[-1])
+        assert (events[-1]["type"], events[-1]["error"]["type"]) == ("error", "server_error")
+        assert [event["sequence_number"] for event in events] == [0, 1, 1]
+        store.clear()
+        act.go.set()
+        assert (await ended(app, made.json["id"]))["status"] == "completed"
+
+
+@GROWS
+@pytest.mark.parametrize("fault", [away, lost_answer, lost_request, twice])
+@pytest.mark.parametrize("nth", range(1, QUEUE + 1))
+async def test_a_client_that_retries_without_a_key_doubles_nothing(nth: int, fault: Any, grows: bool) -> None:
+    """As the official client does: again, unless it is told not to."""
+    store, agent = FaultStore(MemoryStore()), ScriptedAgent()
+    async with running(store_app(agent, store, ResponsesChannel(auth=AUTH), LIMITS, working=True)) as app:
+        conversation = await begin_conversation(app) if grows else None
+        store.plan(fault, nth=nth)
+        body = {"input": "a", "background": True, "conversation": conversation}
+        made = await post_json(app, "/responses", body, AS_OPS)
+        store.clear()
+        if made.status == 503 and dict(made.headers).get("x-should-retry") != "false":
+            made = await post_json(app, "/responses", body, AS_OPS)
+        if made.status == 200:
+            assert made.json["status"] == "queued"
+            assert (await ended(app, made.json["id"]))["status"] == "completed"
+        if conversation is not None:
+            more = await post(app, "b", conversation=conversation)
+            assert text_of(more.json) in ("1: b", "2: b")
+        assert [messages[-1].text for messages in agent.heard].count("a") <= 1
+
+
+async def test_a_copy_has_no_part_of_later_turns() -> None:
+    """The turn is saved and its copy fails; before the next attempt somebody says more."""
+    store, act = FaultStore(MemoryStore()), Wait()
+    async with serve(store, act) as app:
+        conversation = await begin_conversation(app)
+        made = await queue(app, "wait", conversation)
+        await until(act.reached.is_set)
+        # The queued record is read for the copy, and cannot be.
+        record = store.names("put")[1]
+        store.plan(away, kind="get", name=record, times=3)
+        act.go.set()
+        more = await post(app, "more", conversation=conversation)
+        assert text_of(more.json) == "2: more"
+        store.clear()
+        whole = await ended(app, made.json["id"])
+        assert (whole["status"], text_of(whole)) == ("completed", "1: wait")
+        fork = await post(app, "fork", previous_response_id=whole["id"])
+        assert text_of(fork.json) == "2: fork"
+
+
+async def test_a_repeat_does_not_wait_for_the_run() -> None:
+    act = Wait()
+    async with serve(MemoryStore(), act) as app:
+        made = await queue(app, "wait", None)
+        await until(act.reached.is_set)
+        async with asyncio.timeout(5):
+            again = await queue(app, "wait", None)
+        assert (again.json["id"], again.json["status"]) == (made.json["id"], "in_progress")
+        act.go.set()
+
+
+@GROWS
+async def test_a_key_that_was_used_in_the_background_is_not_used_at_once(grows: bool) -> None:
+    async with serve(MemoryStore()) as app:
+        conversation = await begin_conversation(app) if grows else None
+        made = await queue(app, "a", conversation)
+        await ended(app, made.json["id"])
+        other = await post(app, "a", conversation=conversation)
+        assert (other.status, other.json["error"]["param"]) == (400, "Idempotency-Key")
+        if conversation is not None:
+            assert text_of((await post(app, "b", conversation=conversation)).json) == "2: b"
+
+
+class Panic(BaseException):
+    """What an extension module may raise."""
+
+
+@GROWS
+async def test_what_a_target_raises_that_is_no_exception_fails_once(grows: bool) -> None:
+    def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        if messages[-1].text == "a":
+            raise Panic
+        return count(messages, session)
+
+    agent = ScriptedAgent(act)
+    app = store_app(agent, MemoryStore(), ResponsesChannel(auth=AUTH), LIMITS, working=True)
+    async with running(app):
+        conversation = await begin_conversation(app) if grows else None
+        made = await queue(app, "a", conversation)
+        assert (await ended(app, made.json["id"]))["status"] == "failed"
+        after = await queue(app, "b", conversation)
+        assert text_of(await ended(app, after.json["id"])) == "1: b"
+        assert len(agent.heard) == 2
+
+
+async def test_cancelling_again_and_again_while_the_agent_cleans_up() -> None:
+    begun, cleaning, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def act(messages: list[Message], session: AgentSession | None) -> list[str]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await go_on.wait()
+        return []
+
+    channel = ResponsesChannel(auth=AUTH)
+    async with started(AgentFrameworkHost(ScriptedAgent(act), channels=[channel])) as app:
+        made = await queue(app, "a", None)
+        await until(begun.is_set)
+        for _ in range(3):
+            assert (await cancel(app, made.json["id"])).json["status"] == "cancelled"
+        await until(cleaning.is_set)
+        assert (await cancel(app, made.json["id"])).json["status"] == "cancelled"
+        go_on.set()
+
+
+async def test_where_nothing_is_worked_on_what_others_work_on_is_cancelled(tmp_path: Path) -> None:
+    act = Wait()
+    hosts = [
+        AgentFrameworkHost(
+            ScriptedAgent(each), channels=[ResponsesChannel(auth=AUTH)], state_dir=tmp_path, limits=LIMITS
+        )
+        for each in (act, None)
+    ]
+    hosts[1].check_platform("a platform without an inbox")
+    async with started(hosts[0]) as worker, started(hosts[1]) as other:
+        conversation = await begin_conversation(other)
+        made = await queue(worker, "wait", conversation)
+        await until(act.reached.is_set)
+        assert (await read(other, made.json["id"])).json["status"] == "in_progress"
+        assert (await cancel(other, made.json["id"])).json["status"] == "cancelled"
+        act.go.set()
+        assert text_of((await post(other, "b", conversation=conversation)).json) == "1: b"

@@ -19,7 +19,7 @@ from agent_framework_hosting.body import Json
 from agent_framework_hosting.outputs import own_tools
 
 from .callers import Owner, owner_of
-from .making import Making
+from .making import Making, seed_of
 from .parsing import Create, parse_create
 from .problems import unknown_conversation, unknown_previous
 from .records import check_continuable
@@ -81,10 +81,10 @@ def read_call(service: Service, body: Json, caller: ChannelIdentity | None, head
             raise InvalidRequest("Idempotency-Key", "A repeat is known by what is kept: leave store out.")
         response_id = derived_id(owner, session, idempotency_key)
         digest = sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
+    seed = seed_of(create, id=response_id, model=model_name(service.context.target), created_at=int(service.clock()))
     making = Making(
         create,
-        id=response_id,
-        model=model_name(service.context.target),
+        seed,
         mint=service.mint,
         clock=service.clock,
         digest=digest,
@@ -95,17 +95,21 @@ def read_call(service: Service, body: Json, caller: ChannelIdentity | None, head
     return Call(body, create, caller, session, making, headers.trace, key, idempotency_key is not None)
 
 
-def request_of(service: Service, call: Call) -> ChannelRequest:
-    """Give what the host is to run. The response is kept under its key: a copy, where a conversation grows."""
-    create, session = call.create, call.session
+def request_of(service: Service, call: Call, *, over: bytes | None = None) -> ChannelRequest:
+    """Give what the host is to run. The response is kept under its key: a copy, where a conversation grows.
+
+    `over` is what is kept there already.
+    """
+    create = call.create
     attributes = {**call.attributes, "response_id": call.making.seed.id}
     if call.repeatable:
         attributes["idempotency_key"] = call.making.seed.id
+    session = call.session
     if call.key is not None and session.isolation_key is not None:
-        session.copy = call.key
+        session = ChannelSession(session.isolation_key, existing=session.existing, copy=call.key, copy_over=over)
     elif call.key is not None:
-        session.isolation_key = call.key
-        session.fresh = not call.repeatable
+        fresh = over is None and not call.repeatable
+        session = ChannelSession(call.key, parent=session.parent, admit=session.admit, fresh=fresh)
     return ChannelRequest(
         channel=service.name,
         operation="responses.create",

@@ -23,6 +23,7 @@ from agent_framework_hosting.sse import SILENCE
 from .background import Background
 from .conversations import Conversations
 from .create import CreateEndpoint, json_response
+from .jobs import Jobs
 from .options import check_forward_options
 from .request_ids import RequestIds
 from .routes import Elsewhere, Endpoints
@@ -84,8 +85,9 @@ class ResponsesChannel:
         self.rules = Rules(check_forward_options(forward_options), trust_caller_instructions, allow_urls)
         self.keep_alive = keep_alive
 
-    def contribute(self, context: ChannelContext) -> ChannelContribution:
-        service = Service(
+    def service(self, context: ChannelContext) -> Service:
+        """Make what the endpoints share on one host."""
+        return Service(
             self.name,
             context,
             self.authenticate,
@@ -96,6 +98,9 @@ class ResponsesChannel:
             response_id_factory=self.response_id_factory,
             keep_alive=self.keep_alive,
         )
+
+    def contribute(self, context: ChannelContext) -> ChannelContribution:
+        service = self.service(context)
         background = Background(service)
         stored = StoredResponses(service, background)
 
@@ -119,7 +124,7 @@ class ResponsesChannel:
         ]
         return ChannelContribution(
             routes,
-            on_update=background.work,
+            on_update=Jobs(service).work,
             updates_optional=True,
             middleware=[Middleware(RequestIds)],
             root_routes=root_routes,

@@ -39,7 +39,9 @@ class Conversations:
 
     async def _body(self, request: Request) -> Json:
         limit = self.service.context.limits.body_bytes
-        if request.headers.get("content-type") is None and not await read_body(request, limit):
+        headers = request.headers
+        empty = headers.get("content-length") == "0"
+        if empty or (headers.get("content-type") is None and not await read_body(request, limit)):
             return {}
         return await read_json(request, limit)
 

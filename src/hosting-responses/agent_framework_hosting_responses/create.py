@@ -17,7 +17,7 @@ from agent_framework_hosting.sse import EventStream, Outgoing
 from .asking import Began, Call, read_call, read_headers, request_of
 from .background import Background
 from .problems import failure_of, given_twice, repeated_key
-from .records import ResponseRecord, decode_record
+from .records import ResponseRecord, decode_record, of_response
 from .schema import encode
 
 if TYPE_CHECKING:
@@ -52,18 +52,26 @@ class CreateEndpoint:
         record = await self.background.queue(call)
         if call.create.stream:
             return follow(self.background, record)
-        return json_response(encode((await self.background.state_of(record)).response))
+        return json_response(encode(record.response))
 
     async def check_new(self, call: Call) -> None:
-        """Make sure that nothing is stored under an id that the operator's factory gave.
+        """Make sure that nothing else is stored under the id, where that may be: it would be continued, and replaced.
 
         Raises:
-            ConfigurationError: It would continue another response, and take its place.
+            ConfigurationError: The operator's factory gave it before.
+            InvalidRequest: The idempotency key was used for another request.
         """
-        if call.key is None or call.repeatable or self.service.random_ids:
+        if call.key is None or (self.service.random_ids and not call.repeatable):
             return
-        if await self.context.attachment(call.key) is not None:
+        # A conversation that grows does not know what its key was used for in the background.
+        if call.repeatable and call.session.isolation_key is None:
+            return
+        if (found := await self.context.attachment(call.key)) is None:
+            return
+        if not call.repeatable:
             raise given_twice()
+        if of_response(found).request != call.making.digest:
+            raise repeated_key()
 
     async def answer(self, call: Call) -> HttpResponse:
         service = self.service

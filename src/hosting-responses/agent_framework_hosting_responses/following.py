@@ -28,8 +28,8 @@ def follow(background: Background, record: OfResponse, *, after: int = -1) -> Ev
     service, frames = background.service, Frames()
 
     def report(error: Exception) -> bytes:
-        failure = failure_of(error, channel=service.name).in_response()
-        return frames.frame("error", {"code": failure.code, "message": failure.message, "param": None})
+        frames.number = max(frames.number - 1, 0)  # It is no event of the response, and takes no number of one.
+        return frames.frame("error", {"error": failure_of(error, channel=service.name).error})
 
     return EventStream(
         events_of(background, record, frames, after),
@@ -51,10 +51,16 @@ async def events_of(
                 yield frame
         after = max(after, frames.number - 1)
     while isinstance(record, QueuedRecord):
-        if clock() > deadline:
+        # It may be large: only what names it is kept, and it is not read before there is something new.
+        job = record.job
+        del record
+        while clock() < deadline and await background.is_open(job):
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, SLOWEST)
+        if clock() >= deadline:
             return
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, SLOWEST)
-        record = await background.later(record)
-    if frames_left := b"".join(replay(record.response, after=after)):
-        yield frames_left
+        record = await background.find(job.id)
+        if isinstance(record, QueuedRecord):
+            await asyncio.sleep(pause)
+    if rest := b"".join(replay(record.response, after=after)):
+        yield rest

@@ -30,9 +30,8 @@ class Making:
     def __init__(
         self,
         create: Create,
+        seed: Response,
         *,
-        id: str,
-        model: str,
         mint: Mint,
         clock: Callable[[], float],
         digest: str = "",
@@ -40,6 +39,7 @@ class Making:
         own: Own = frozenset,
     ) -> None:
         self.create = create
+        self.seed = seed
         self.mint = mint
         self.clock = clock
         self.digest = digest
@@ -49,7 +49,6 @@ class Making:
         self.late = b""
         self._finished: tuple[HostedRunResult[Any], Response] | None = None
         self._answer: tuple[Response, bytes] | None = None
-        self.seed = seed_of(create, id=id, model=model, created_at=int(clock()))
 
     def stream(self) -> OutputEvents:
         self.events = OutputEvents(self.seed, self.mint)

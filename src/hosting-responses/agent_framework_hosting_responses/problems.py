@@ -47,10 +47,12 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     headers: Mapping[str, str] = {}
 
+    @property
+    def error(self) -> dict[str, str | None]:
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
     def body(self) -> bytes:
-        return encode(
-            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}},
-        )
+        return encode({"error": self.error})
 
     def response(self) -> Response:
         return Response(self.body(), self.status, self.headers, "application/json")

@@ -8,7 +8,7 @@ import msgspec
 
 from agent_framework_hosting import StateDamaged
 
-from .problems import unfinished_previous, unknown_previous
+from .problems import unfinished_previous, unknown_previous, unknown_response
 from .schema import Object, Response, encode
 
 FORMAT = 1
@@ -112,6 +112,19 @@ def decode_record(name: str, data: bytes) -> Record:
         raise StateDamaged(name, f"What is stored of {name} cannot be read; it is kept.") from error
     if record.format != FORMAT:
         raise StateDamaged(name, f"What is stored of {name} has format {record.format}; update this package.")
+    return record
+
+
+def of_response(found: bytes | None) -> OfResponse:
+    """Read the record of a response.
+
+    Raises:
+        UnknownId: There is none.
+        StateDamaged: It cannot be read.
+    """
+    record = None if found is None else decode_record("a response", found)
+    if record is None or isinstance(record, ConversationRecord):
+        raise unknown_response()
     return record
 
 

@@ -165,6 +165,10 @@ class Response(Struct, kw_only=True):
     metadata: dict[str, str] = field(default_factory=dict[str, str])
 
 
+def with_status(response: Response, status: ResponseStatus) -> Response:
+    return msgspec.structs.replace(response, status=status)
+
+
 def encode(value: object) -> bytes:
     """Encode a JSON value or one of these objects; lone surrogates become U+FFFD."""
     try:

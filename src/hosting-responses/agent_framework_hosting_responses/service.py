@@ -24,7 +24,12 @@ from .rules import Rules
 
 
 class Service:
-    """`keep_alive` and what bounds and paces waiting are in seconds; `clock` gives seconds since 1970."""
+    """`clock` gives seconds since 1970; all other times are in seconds.
+
+    A repeat waits `replay_wait` for a response that is being stored, and a stream `follow_wait` for one that is being
+    made; they look every `replay_interval`, later more seldom. `accepting` is how old a queued response must be to
+    count as given up where nobody knows of its update.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Service:
         replay_wait: float = 2.0,
         replay_interval: float = 0.1,
         follow_wait: float = 900.0,
+        accepting: float = 10.0,
     ) -> None:
         self.name = name
         self.context = context
@@ -57,6 +63,7 @@ class Service:
         self.replay_wait = replay_wait
         self.replay_interval = replay_interval
         self.follow_wait = follow_wait
+        self.accepting = accepting
         self._factory = response_id_factory
 
     async def authenticate(self, request: Request) -> ChannelIdentity | None:

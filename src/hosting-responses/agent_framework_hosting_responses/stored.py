@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
 
-from agent_framework_hosting import InvalidRequest
+from agent_framework_hosting import InvalidRequest, StateDamaged
 
-from .background import Background, of_response
+from .background import Background
 from .callers import owner_of
 from .create import json_response
-from .problems import failure_of, unknown_response
-from .records import OfResponse, QueuedRecord
+from .problems import UnknownId, failure_of, unknown_response
+from .records import OfResponse, QueuedRecord, of_response
 from .schema import Object, encode
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ class StoredResponses:
 
     async def delete(self, request: Request) -> HttpResponse:
         key = await self.key_of(request)
-        found = await self.service.context.attachment(key)
+        # What is worked on ends first: once the record is gone nobody could find it.
+        with contextlib.suppress(StateDamaged, UnknownId):
+            if isinstance(of_response(await self.service.context.attachment(key)), QueuedRecord):
+                await self.background.cancel(key)
         if not await self.service.context.delete(key):
             raise unknown_response()
-        if found is not None and isinstance(record := of_response(found), QueuedRecord):
-            await self.background.interrupt(record.job)
         return json_response(encode({"id": request.path_params["id"], "object": "response", "deleted": True}))
 
     async def cancel(self, request: Request) -> HttpResponse:

@@ -56,5 +56,7 @@ class Contained:
                 raise TargetFailed(f"The target raised {type(error).__name__}.") from error
             case BaseExceptionGroup() if not isinstance(error, Exception):
                 raise TargetFailed("The target raised a group with more than exceptions in it.") from error
-            case _:
+            case Exception() | KeyboardInterrupt():
                 return
+            case _:
+                raise TargetFailed(f"The target raised {type(error).__name__}, which is no Exception.") from error

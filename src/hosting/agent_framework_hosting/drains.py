@@ -98,7 +98,8 @@ class Drains:
             return following
         except TurnConflict as error:
             record.outcome = "TurnConflict"
-            logger.warning("An update of channel %r goes on elsewhere: %s", update.channel, error)
+            # Whoever has it now concludes it; where a lease was lost for want of a renewal, that was told.
+            logger.info("An attempt at an update of channel %r has ended: %s", update.channel, error)
             return None
         finally:
             if held.active:  # Cancelled, before anything was concluded.

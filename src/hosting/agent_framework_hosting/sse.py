@@ -182,7 +182,7 @@ class Outgoing:
 
         def add(value: T) -> bool:
             if not (frame := encode(value)):
-                return False
+                return clock() > self.due
             if not frames:
                 self.some.set()
             append(frame)
@@ -230,6 +230,7 @@ class EventWriter:
         if clock() > self.shared + HELD:
             await asyncio.sleep(0)
             self.shared = clock()
+            self.outgoing.due = self.shared + HELD
 
     async def flush(self) -> None:
         """Send what has come together; wait until the client has taken what is being sent already."""
