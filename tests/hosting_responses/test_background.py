@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,14 +13,15 @@ from typing import Any
 
 import openai
 import pytest
-from agent_framework import AgentSession, Message
+from agent_framework import Agent, AgentSession, Content, Message
 from openai import OpenAI
 
-from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, HostedRunResult, HostLimits
+from agent_framework_hosting import AgentFrameworkHost, ChannelIdentity, ChannelRequest, HostedRunResult, HostLimits
 from agent_framework_hosting_responses import ResponsesChannel
+from tests.hosting.protocol.questions import asking
 from tests.support.responses_server import AUTH, OPS, WEB, ResponsesServer
 from tests.support.stores import wait_for
-from tests.support.targets import ScriptedAgent, count
+from tests.support.targets import ScriptedAgent, ScriptedClient, count
 
 PATIENCE = 20.0
 LIMITS = HostLimits(lease=timedelta(seconds=1.5), turn_timeout=timedelta(seconds=20))
@@ -396,3 +397,60 @@ def test_where_nothing_is_worked_on_later_it_is_refused(gate: Gate, tmp_path: Pa
             assert "inbox" in error.value.message
         assert say(client, "hi").output_text == "1: hi"
     assert gate.begun == ["hi"]
+
+
+def test_the_caller_is_known_with_what_is_known_of_it(agent: ScriptedAgent, state_dir: Path | None) -> None:
+    seen: list[Any] = []
+    known: dict[str, Any] = {"roles": ["buyer"], "limit": 3}
+
+    async def authenticate(request: Any) -> ChannelIdentity:
+        return ChannelIdentity("responses", "ada", known)
+
+    def note(request: ChannelRequest, **how: Any) -> ChannelRequest:
+        assert request.identity is not None
+        seen.append((request.identity.channel, request.identity.native_id, request.identity.attributes))
+        return request
+
+    responses = ResponsesChannel("/v1/responses", auth=authenticate, run_hook=note)
+    host = AgentFrameworkHost(agent, channels=[responses], state_dir=state_dir, limits=LIMITS)
+    with ResponsesServer(host.app) as server, server.client() as client:
+        assert ended(client, begin(client, "hi")).status == "completed"
+        assert seen == [("responses", "ada", known)]
+        known["when"] = object()
+        with pytest.raises(openai.InternalServerError):
+            begin(client, "hi")
+        assert say(client, "hi").output_text == "1: hi"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_client_answers_in_the_background(state_dir: Path | None, grows: bool) -> None:
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+
+    def reply(messages: Sequence[Message]) -> str | list[Content]:
+        results = [c.result for m in messages for c in m.contents if c.type == "function_result"]
+        return f"It is {results[-1]}" if results else [Content.from_function_call("c1", "weather", arguments="{}")]
+
+    agent: Any = Agent(client=ScriptedClient(reply), name="helper")
+    with served(agent, state_dir, forward_options=("tools",)) as server, server.client() as client:
+        how: dict[str, Any] = {"conversation": client.conversations.create().id} if grows else {}
+        asked = ended(client, begin(client, "How is it?", tools=[tool], **how))
+        assert [item.type for item in asked.output] == ["function_call"]
+        how = how or {"previous_response_id": asked.id}
+        output: Any = [{"type": "function_call_output", "call_id": "c1", "output": "sunny"}]
+        wrong: Any = [{"type": "function_call_output", "call_id": "c2", "output": "sunny"}]
+        failed = ended(client, begin(client, wrong, tools=[tool], **how))
+        assert (failed.status, failed.error.code) == ("failed", "invalid_request")
+        assert ended(client, begin(client, output, tools=[tool], **how)).output_text == "It is sunny"
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_workflow_asks_and_is_answered_in_the_background(state_dir: Path | None, grows: bool) -> None:
+    with served(asking(), state_dir) as server, server.client() as client:
+        how: dict[str, Any] = {"conversation": client.conversations.create().id} if grows else {}
+        asked = ended(client, begin(client, "ask", **how))
+        [request] = [item for item in asked.output if item.type == "function_call"]
+        assert request.name == "request_input"
+        output: Any = [{"type": "function_call_output", "call_id": request.call_id, "output": "an answer"}]
+        answered = ended(client, begin(client, output, **(how or {"previous_response_id": asked.id})))
+        assert (answered.status, answered.output_text) == ("completed", "2: an answer")

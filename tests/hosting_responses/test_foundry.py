@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting import AgentFrameworkHost, ChannelRequest, get_current_isolation_keys
 from agent_framework_hosting_responses import ResponsesChannel
-from tests.support.asgi import Reply, call, post_json
+from tests.support.asgi import Connection, Reply, call, post_json
 from tests.support.responses_server import AUTH, OPS, running
 from tests.support.targets import ScriptedAgent
 
@@ -117,6 +117,31 @@ async def test_a_key_in_a_chat_is_run_once(serve: Serve, agent: ScriptedAgent) -
         replies = [await post(app, {**keys(None, "c"), "idempotency-key": "k"}) for _ in range(2)]
         assert replies[0].json == replies[1].json
         assert len(agent.heard) == 1
+
+
+@pytest.mark.usefixtures("foundry")
+async def test_in_the_background_user_and_chat_are_those_that_asked(serve: Serve, agent: ScriptedAgent) -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    def note(request: ChannelRequest, **how: Any) -> ChannelRequest:
+        found = get_current_isolation_keys()
+        seen.append(("", "") if found is None else (found.user_key, found.chat_key))
+        return request
+
+    async with serve(run_hook=note) as app:
+        ada = keys("ada", "c")
+        assert await said(app, ada) == "1: hi"
+        made = (await post(app, ada, background=True)).json
+        async with Connection(app, "GET", f"/responses/{made['id']}", ada, "stream=true") as connection:
+            connection.send(b"")
+            await connection.end()  # That is when it is made.
+        reply = await call(app, "GET", f"/responses/{made['id']}", headers=ada)
+        assert reply.json["output"][0]["content"][0]["text"] == "2: hi"
+        assert seen == [("ada", "c")] * 2
+        assert await said(app, ada) == "3: hi"
+        for other in (keys("bob", "c"), keys(None, "c")):
+            assert (await call(app, "GET", f"/responses/{made['id']}", headers=other)).status == 404
+            assert (await call(app, "POST", f"/responses/{made['id']}/cancel", headers=other)).status == 404
 
 
 @pytest.mark.parametrize("environment", [None, ""])

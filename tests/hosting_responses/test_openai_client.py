@@ -207,7 +207,12 @@ def test_only_what_runs_in_the_background_is_cancelled(client: OpenAI) -> None:
 
 
 def test_the_target_is_listed_as_a_model(client: OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["scripted"]
+    [listed] = client.models.list()
+    assert listed.id == "scripted"
+    assert client.models.retrieve("scripted") == listed
+    with pytest.raises(NotFoundError) as error:
+        client.models.retrieve("gpt-5")
+    assert error.value.code == "not_found"
 
 
 @pytest.mark.parametrize("id", [NEVER, "resp_1", "x" * 256, "x" * 257, NO_CONVERSATION, "ä"])

@@ -30,6 +30,7 @@ METHODS = {
     "/conversations": "POST",
     "/conversations/conv_1": "GET, DELETE",
     "/models": "GET",
+    "/models/scripted": "GET",
 }
 NOWHERE = (
     "/responses/",
@@ -46,7 +47,7 @@ NOWHERE = (
     "/conversations/conv_1/items",
     "/conversations/conv_1/items/msg_1",
     "/models/",
-    "/models/scripted",
+    "/models/scripted/more",
 )
 
 
@@ -171,7 +172,7 @@ def test_the_official_client_raises_them_by_class(client: OpenAI) -> None:
         lambda: client.responses.cancel("../x"),
         lambda: client.conversations.retrieve("a/b/c"),
         lambda: client.conversations.items.list("conv_1"),
-        lambda: client.models.retrieve("scripted"),
+        lambda: client.models.retrieve("a/b"),
     ):
         with pytest.raises(NotFoundError) as nowhere:
             ask()

@@ -126,7 +126,7 @@ def check_exchange(exchange: Exchange) -> None:
         for item in body["data"]:
             check_item(item)
     else:
-        assert body["object"] in ("response", "conversation.deleted", "list"), body
+        assert body["object"] in ("response", "conversation.deleted", "list", "model"), body
 
 
 def check_events(events: list[Any]) -> None:

@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from agent_framework_hosting import ChannelIdentity, get_current_isolation_keys, isolation_key
 
-from .ids import is_minted
-
-MAX_ID = 256
+from .ids import MAX_ID, is_minted
 
 
 class Owner(NamedTuple):

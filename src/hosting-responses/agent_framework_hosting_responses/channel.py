@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response as HttpResponse
 
 from agent_framework_hosting import (
     ChannelContext,
@@ -20,17 +18,18 @@ from agent_framework_hosting import (
 from agent_framework_hosting.auth import Auth, Authenticator
 from agent_framework_hosting.sse import SILENCE
 
+from .answers import Answer, guarded
 from .background import Background
 from .conversations import Conversations
-from .create import CreateEndpoint, json_response
+from .create import CreateEndpoint
 from .jobs import Jobs
+from .models import Models
 from .options import check_forward_options
 from .request_ids import RequestIds
 from .routes import Elsewhere, Endpoints
 from .rules import Rules
-from .schema import encode
 from .service import Service
-from .stored import Answer, StoredResponses, guarded
+from .stored import StoredResponses
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -114,11 +113,12 @@ class ResponsesChannel:
             route("/{id}/input_items", GET=stored.input_items),
         ]
         beside = self.path.rpartition("/")[0]
-        conversations = Conversations(service)
+        conversations, models = Conversations(service), Models(service)
         root_routes = [
             route(f"{beside}/conversations", POST=conversations.create),
             route(f"{beside}/conversations/{{id}}", GET=conversations.show, DELETE=conversations.delete),
-            route(f"{beside}/models", GET=models(service)),
+            route(f"{beside}/models", GET=models.list),
+            route(f"{beside}/models/{{id}}", GET=models.show),
             # At the root, what is nowhere is not this channel's.
             *(Elsewhere(path) for path in (self.path, f"{beside}/conversations", f"{beside}/models") if path),
         ]
@@ -130,16 +130,3 @@ class ResponsesChannel:
             root_routes=root_routes,
             authenticated=self.authenticate.closed,
         )
-
-
-def models(service: Service) -> Answer:
-    """Make the endpoint that lists what answers here: the one target."""
-
-    async def answer(request: Request) -> HttpResponse:
-        from .targets import model_name
-
-        await service.authenticate(request)
-        model = {"id": model_name(service.context.target), "object": "model", "created": 0, "owned_by": "host"}
-        return json_response(encode({"object": "list", "data": [model]}))
-
-    return answer

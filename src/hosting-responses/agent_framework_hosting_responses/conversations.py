@@ -10,8 +10,8 @@ from starlette.responses import Response as HttpResponse
 from agent_framework_hosting import InvalidRequest
 from agent_framework_hosting.body import Json, read_body, read_json
 
+from .answers import json_response
 from .callers import owner_of
-from .create import json_response
 from .options import check_metadata
 from .problems import unknown_conversation
 from .records import ConversationObject, ConversationRecord, decode_record, encode_record

@@ -14,6 +14,7 @@ from agent_framework_hosting import TurnRepeated
 from agent_framework_hosting.body import read_json
 from agent_framework_hosting.sse import EventStream, Outgoing
 
+from .answers import json_response
 from .asking import Began, Call, read_call, read_headers, request_of
 from .background import Background
 from .problems import failure_of, given_twice, repeated_key
@@ -156,7 +157,3 @@ class CreateEndpoint:
         if not isinstance(record, ResponseRecord) or record.request != call.making.digest:
             raise repeated_key()
         return record
-
-
-def json_response(content: bytes, status: int = 200) -> HttpResponse:
-    return HttpResponse(content, status, media_type="application/json")

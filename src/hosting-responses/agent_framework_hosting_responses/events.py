@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Key = tuple[str | None, str | None, str | None]
 OpenItem = OpenMessage | OpenReasoning | OpenCall
 # The API has no event for a response that was cancelled.
-ENDINGS = {name: f"response.{name}" for name in ("completed", "incomplete")} | {"cancelled": "response.incomplete"}
+ENDINGS = {"completed": "completed", "incomplete": "incomplete", "cancelled": "incomplete"}
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -269,7 +269,12 @@ class OutputEvents:
     def ending(self, response: Response, encoded: bytes | None = None) -> bytes:
         """Give `response.completed`, `.incomplete` or `.failed`, after the status of the response."""
         fields: dict[str, object] = {"response": response if encoded is None else msgspec.Raw(encoded)}
-        return self.frames.frame(ENDINGS.get(response.status, "response.failed"), fields)
+        return self.frames.frame(ending_of(response), fields)
+
+
+def ending_of(response: Response) -> str:
+    """Give the type of the event that ends the stream of a response."""
+    return f"response.{ENDINGS.get(response.status, 'failed')}"
 
 
 def event_of(update: AgentResponseUpdate) -> WorkflowEvent[Any] | None:

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable
 
+MAX_ID = 256
 DIGITS = re.compile(r"[0-9a-f]{48}")
 
 

@@ -9,14 +9,13 @@ import msgspec
 
 from agent_framework_hosting import HostedRunResult, PendingRequest
 
-from .contents import Own
+from .contents import Mint, Own
 from .events import OutputEvents
 from .parsing import Create
 from .records import AnsweredRecord, encode_record
 from .rendering import error_in, incomplete_reason, model_of, render_output, usage_of
 from .schema import ConversationReference, IncompleteDetails, Item, Response, ResponseError, decode_response, encode
 
-Mint = Callable[[str], str]
 BLANK = Response(id="", created_at=0, status="in_progress", model="")
 
 

@@ -11,7 +11,7 @@ from agent_framework_hosting import InvalidRequest
 from agent_framework_hosting.body import Json
 
 from .checks import check_fields, check_flag, check_object, check_text
-from .ids import mint
+from .ids import MAX_ID, mint
 from .items import check_trust, read_input
 from .options import read_settings
 from .rules import Rules
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from agent_framework import Message
 
 __all__ = ["Create", "Rules", "parse_create"]
-
-MAX_ID = 256
 
 
 class Create(msgspec.Struct, frozen=True):

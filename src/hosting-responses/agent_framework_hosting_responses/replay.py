@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .events import ENDINGS
+from .events import ending_of
 from .open_items import Frames
 from .schema import (
     FunctionCallItem,
@@ -44,7 +44,7 @@ def all_frames(response: Response, frames: Frames) -> Iterator[bytes]:
         yield frames.frame("response.output_item.added", {**place, "item": beginning(item)})
         yield from inner_frames(item, {"item_id": item.id, **place}, frames)
         yield frames.frame("response.output_item.done", {**place, "item": item})
-    yield frames.frame(ENDINGS.get(response.status, "response.failed"), {"response": response})
+    yield frames.frame(ending_of(response), {"response": response})
 
 
 def before(response: Response, status: ResponseStatus) -> Response:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from .answers import Answer
 from .problems import no_such_path, wrong_method
-from .stored import Answer
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

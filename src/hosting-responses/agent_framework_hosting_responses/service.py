@@ -18,8 +18,7 @@ from agent_framework_hosting import (
 )
 from agent_framework_hosting.auth import Authenticator
 
-from .callers import MAX_ID
-from .ids import is_minted, mint
+from .ids import MAX_ID, is_minted, mint
 from .rules import Rules
 
 

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
 
 from agent_framework_hosting import InvalidRequest, StateDamaged
 
+from .answers import json_response
 from .background import Background
 from .callers import owner_of
-from .create import json_response
-from .problems import UnknownId, failure_of, unknown_response
+from .problems import UnknownId, unknown_response
 from .records import OfResponse, QueuedRecord, of_response
 from .schema import Object, encode
 
 if TYPE_CHECKING:
     from .service import Service
 
-T = TypeVar("T")
 PAGE, MOST = 20, 100
-Answer = Callable[[Request], Awaitable[HttpResponse]]
-
-
-def guarded(service: Service, answer: Answer) -> Answer:
-    """Tell failures in the words of the API."""
-
-    async def answered(request: Request) -> HttpResponse:
-        try:
-            return await answer(request)
-        except Exception as error:
-            return failure_of(error, channel=service.name).response()
-
-    return answered
 
 
 class StoredResponses:

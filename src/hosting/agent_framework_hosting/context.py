@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
 from .keys import turn_id
@@ -15,21 +15,10 @@ if TYPE_CHECKING:
     from agent_framework import SupportsAgentRun, Workflow
 
     from .channels import Attach, ChannelResponseHook, ChannelRunHook, ChannelStreamUpdateHook, HostedStream, OnSaved
+    from .host_updates import HostUpdates
     from .targets import TargetSource
     from .turns import Turns
     from .updates import InboundUpdate, Standing
-
-
-class AcceptedUpdates(Protocol):
-    """What a host does with updates; `working` tells whether any are worked on where it runs."""
-
-    working: bool
-
-    async def accept(self, update: InboundUpdate) -> bool: ...
-
-    async def standing(self, update: InboundUpdate) -> Standing | None: ...
-
-    async def interrupt(self, update: InboundUpdate) -> None: ...
 
 
 class ChannelContext:
@@ -49,7 +38,7 @@ class ChannelContext:
         store: StateStore,
         limits: HostLimits,
         *,
-        updates: Callable[[], AcceptedUpdates | None] = lambda: None,
+        updates: Callable[[], HostUpdates | None] = lambda: None,
         delete: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self.limits = limits
@@ -199,7 +188,7 @@ class ChannelContext:
     def accepting(self) -> bool:
         """Whether what this channel accepts is worked on: not where a platform cannot, and no inbox wakes it."""
         updates = self._updates()
-        return updates is not None and updates.working
+        return updates is not None and updates.at_work
 
     async def standing(self, update: InboundUpdate) -> Standing | None:
         """Tell what becomes of an update that was accepted; None where nothing will any more.
@@ -217,7 +206,7 @@ class ChannelContext:
         """
         await self._updates_of(update).interrupt(update)
 
-    def _updates_of(self, update: InboundUpdate) -> AcceptedUpdates:
+    def _updates_of(self, update: InboundUpdate) -> HostUpdates:
         updates = self._updates()
         if update.channel != self._name:
             raise ConfigurationError(f"Channel {self._name!r} cannot accept updates of channel {update.channel!r}.")

@@ -11,7 +11,7 @@ from .contained import Contained
 from .errors import ConfigurationError, HostingError, InvalidRequest, SessionTooLarge, TurnConflict, TurnRepeated
 from .redaction import redacted
 from .telemetry import start_turn, trace_of
-from .updates import InboundUpdate, Standing
+from .updates import InboundUpdate
 from .working import working_on
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class Drains:
 
     def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate]) -> None:
         self.mailboxes = mailboxes
-        self.working = True
         self.tracer: Tracer | None = None
         self._handlers = handlers
 
@@ -47,14 +46,6 @@ class Drains:
         if update.channel not in self._handlers:
             raise ConfigurationError(f"Channel {update.channel!r} accepts updates and contributes no on_update.")
         return await self.mailboxes.accept(update, trace_of(self.tracer))
-
-    async def standing(self, update: InboundUpdate) -> Standing | None:
-        """Tell what becomes of an update: as `Mailboxes.standing`."""
-        return await self.mailboxes.standing(update)
-
-    async def interrupt(self, update: InboundUpdate) -> None:
-        """End an attempt at an update: as `Mailboxes.interrupt`."""
-        await self.mailboxes.interrupt(update)
 
     async def drain(self, key: str) -> float | None:
         """Process what waits in one conversation, in order.

@@ -185,7 +185,7 @@ class AgentFrameworkHost:
         if (updates := self.updates) is None:
             return
         updates.in_background = False
-        updates.working = self.state.durable and self._inbox is not None
+        updates.at_work = self.state.durable and self._inbox is not None
         if not self._needs_updates:
             return
         if not self.state.durable:

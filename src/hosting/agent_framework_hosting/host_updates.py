@@ -24,13 +24,13 @@ logger = logging.getLogger("agent_framework.hosting")
 class HostUpdates:
     """Accepts updates, and has them worked on in this process unless an `inbox` wakes the work elsewhere.
 
-    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`. `working`
+    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`. `at_work`
     tells whether what is accepted is worked on at all, here or where the inbox wakes that.
     """
 
     def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None) -> None:
         self.drains = Drains(mailboxes, handlers)
-        self.in_background = self.working = True
+        self.in_background = self.at_work = True
         self._mailboxes = mailboxes
         self._local = LocalInbox(self.drains.drain)
         self._inbox: Inbox = self._local if inbox is None else inbox
@@ -55,11 +55,11 @@ class HostUpdates:
 
     async def standing(self, update: InboundUpdate) -> Standing | None:
         """Tell what becomes of an update: as `Mailboxes.standing`."""
-        return await self.drains.standing(update)
+        return await self._mailboxes.standing(update)
 
     async def interrupt(self, update: InboundUpdate) -> None:
         """End an attempt at an update: as `Mailboxes.interrupt`."""
-        await self.drains.interrupt(update)
+        await self._mailboxes.interrupt(update)
 
     def start(self) -> None:
         if self.in_background:

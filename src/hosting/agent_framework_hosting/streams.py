@@ -14,10 +14,10 @@ from .hooks import apply_update_hook
 if TYPE_CHECKING:
     from agent_framework import AgentResponseUpdate
 
+    from .active_turn import ActiveTurn
     from .channels import ChannelStreamUpdateHook
     from .requests import HostedRunResult
     from .running.run import Run
-    from .turns import ActiveTurn
 
 
 class Phase(Enum):

@@ -18,6 +18,7 @@ from agent_framework_hosting import (
     InboundUpdate,
 )
 from agent_framework_hosting.drains import Drains
+from agent_framework_hosting.host_updates import HostUpdates
 from agent_framework_hosting.keys import conversation_path
 from agent_framework_hosting.state.checkpoints import StoredCheckpoints
 from agent_framework_hosting.state.head import Head, decode_head
@@ -106,8 +107,12 @@ class Desk:
 
     channel: PostChannel
     mailboxes: StoredMailboxes
-    drains: Drains
+    updates: HostUpdates
     times: Times
+
+    @property
+    def drains(self) -> Drains:
+        return self.updates.drains
 
     @property
     def sent(self) -> list[str]:
@@ -156,10 +161,10 @@ async def desk(
     turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
     turns.runner = await source.runner()
     mailboxes = StoredMailboxes(conversations)
-    drains = Drains(mailboxes, {channel.name: channel.on_update})
-    channel.contribute(ChannelContext(channel.name, source, turns, store, limits, updates=lambda: drains))
+    updates = HostUpdates(mailboxes, {channel.name: channel.on_update}, None)
+    channel.contribute(ChannelContext(channel.name, source, turns, store, limits, updates=lambda: updates))
     try:
-        yield Desk(channel, mailboxes, drains, times or Times())
+        yield Desk(channel, mailboxes, updates, times or Times())
     finally:
         await mailboxes.close()
         await conversations.close()

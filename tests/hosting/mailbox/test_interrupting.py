@@ -43,15 +43,15 @@ class Held:
 async def test_an_update_waits_is_worked_on_and_is_over() -> None:
     store, act = MemoryStore(), Held()
     async with desk(store, act) as worker, desk(store) as other:
-        assert await other.drains.standing(post("a")) is None
+        assert await other.updates.standing(post("a")) is None
         await worker.accept(post("a"), post("b"))
-        assert [await other.drains.standing(post(word)) for word in "abc"] == ["waiting", "waiting", None]
+        assert [await other.updates.standing(post(word)) for word in "abc"] == ["waiting", "waiting", None]
         work = asyncio.create_task(worker.drain())
         await act.reached.wait()
-        assert [await other.drains.standing(post(word)) for word in "ab"] == ["working", "waiting"]
+        assert [await other.updates.standing(post(word)) for word in "ab"] == ["working", "waiting"]
         act.go.set()
         await work
-        assert [await other.drains.standing(post(word)) for word in "ab"] == [None, None]
+        assert [await other.updates.standing(post(word)) for word in "ab"] == [None, None]
 
 
 async def test_a_failed_update_waits_and_one_that_is_set_aside_does_not() -> None:
@@ -61,9 +61,9 @@ async def test_a_failed_update_waits_and_one_that_is_set_aside_does_not() -> Non
     async with desk(MemoryStore(), fail, times=Times()) as worker:
         await worker.accept(post("a"))
         await worker.drain()
-        assert await worker.drains.standing(post("a")) == "waiting"
+        assert await worker.updates.standing(post("a")) == "waiting"
         await worker.finish()
-        assert await worker.drains.standing(post("a")) is None
+        assert await worker.updates.standing(post("a")) is None
 
 
 async def test_an_interrupted_attempt_stops_does_not_count_and_is_made_again() -> None:
@@ -72,14 +72,14 @@ async def test_an_interrupted_attempt_stops_does_not_count_and_is_made_again() -
         await worker.accept(post("a"))
         work = asyncio.create_task(worker.drain())
         await act.reached.wait()
-        await other.drains.interrupt(post("b"))  # Not what is worked on.
+        await other.updates.interrupt(post("b"))  # Not what is worked on.
         assert act.stopped == 0
-        await other.drains.interrupt(post("a"))
+        await other.updates.interrupt(post("a"))
         async with asyncio.timeout(10):
             await work
         assert (act.stopped, act.seen, worker.sent) == (1, [1, 1], ["1: a"])
         puts = len(store.names("put"))
-        await other.drains.interrupt(post("a"))
+        await other.updates.interrupt(post("a"))
         assert len(store.names("put")) == puts
 
 
@@ -93,10 +93,10 @@ async def test_an_interruption_through_a_failing_store(fault: Any) -> None:
             await act.reached.wait()
             store.plan(fault, nth=nth)
             try:
-                await other.drains.interrupt(post("a"))
+                await other.updates.interrupt(post("a"))
             except StateUnavailable:
                 store.clear()
-                await other.drains.interrupt(post("a"))
+                await other.updates.interrupt(post("a"))
             async with asyncio.timeout(10):
                 await work
             assert worker.sent == ["1: a"]
