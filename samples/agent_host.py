@@ -3,6 +3,7 @@
 - `SAMPLE_TARGET`: `agent` (default) or `workflow`.
 - `STATE_DIR`: where conversations are kept; unset keeps them in memory, which a cold start forgets.
 - `API_KEYS`: `name=key` pairs with commas between them; a key has at least 16 characters.
+- `FORWARD_OPTIONS`: parameters of the Responses API that callers may set, with commas between them: `tools,text`.
 - `SAMPLE_ALLOW_ANONYMOUS=1`: serve callers without a key. Anybody who finds the address can then use the agent.
 """
 
@@ -40,9 +41,13 @@ def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = Fals
     if target not in TARGETS:
         raise ConfigurationError(f"SAMPLE_TARGET is {target!r}: set it to one of {', '.join(TARGETS)}.")
     callers = access(environ, loopback=loopback)
+    options = [name.strip() for name in environ.get("FORWARD_OPTIONS", "").split(",") if name.strip()]
     return AgentFrameworkHost(
         TARGETS[target],
-        channels=[InvocationsChannel(**callers), ResponsesChannel("/v1/responses", **callers)],
+        channels=[
+            InvocationsChannel(**callers),
+            ResponsesChannel("/v1/responses", forward_options=options, **callers),
+        ],
         state_dir=environ.get("STATE_DIR") or None,
     )
 

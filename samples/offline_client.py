@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from agent_framework import (
     BaseChatClient,
@@ -101,7 +101,22 @@ def decide(messages: Sequence[Message], options: Mapping[str, Any]) -> Content:
     outcomes = iter(results)
     # A tool set that shrank between two calls leaves results without a step: they are told all the same.
     told = [step.text if isinstance(step, Say) else outcome(next(outcomes)) for step in steps]
-    return Content.from_text(" ".join([*told, *map(outcome, outcomes)]))
+    said = " ".join([*told, *map(outcome, outcomes)])
+    schema = answer_schema(options)
+    return Content.from_text(said if schema is None else json.dumps(filled(schema, said)))
+
+
+def answer_schema(options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Give the JSON schema that the answer is to have; None where it is free."""
+    form = cast("Mapping[str, Any]", options.get("response_format") or {})
+    return form["json_schema"]["schema"] if form.get("type") == "json_schema" else None
+
+
+def filled(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Fill an object's fields from a text: numbers with the first one in it, what is text with the whole."""
+    numbers = [int(digits) for digits in re.findall(r"[0-9]+", text)] or [0]
+    kinds = {name: field.get("type") for name, field in schema.get("properties", {}).items()}
+    return {name: numbers[0] if kind in ("integer", "number") else text for name, kind in kinds.items()}
 
 
 def declared_tools(options: Mapping[str, Any]) -> list[Tool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from base64 import b64decode
 from collections.abc import AsyncGenerator
@@ -13,6 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall
+from pydantic import BaseModel
 
 from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_runtime import LambdaEmulator
@@ -67,7 +69,8 @@ class Service:
 
 @pytest.fixture
 async def service(platform: Platform, tmp_path: Path) -> AsyncGenerator[Service]:
-    async with Deployment(platform, tmp_path / "state", settings={"OFFLINE_PACE": str(PACE)}) as deployment:
+    settings = {"OFFLINE_PACE": str(PACE), "FORWARD_OPTIONS": "tools, text"}
+    async with Deployment(platform, tmp_path / "state", settings=settings) as deployment:
         yield Service(deployment)
 
 
@@ -105,6 +108,74 @@ async def test_a_conversation_waits_for_an_approval_in_another_process(service: 
     assert done.output_text == "64.00 EUR are refunded for order 1002 (reason: it leaks)."
     with pytest.raises(openai.BadRequestError):
         await responses.create(model="support", conversation=conversation.id, input=[answer])
+
+
+async def test_a_client_runs_its_functions_itself(service: Service) -> None:
+    tool: Any = {
+        "type": "function",
+        "name": "look_up_stock",
+        "description": "Look up how many pieces of an article are in stock.",
+        "parameters": {"type": "object", "properties": {"article": {"type": "string"}}, "required": ["article"]},
+        "strict": False,
+    }
+    asked = await service.create('How many pieces of "teapot" are in stock?', tools=[tool])
+    [call] = [item for item in asked.output if isinstance(item, ResponseFunctionToolCall)]
+    assert (call.name, json.loads(call.arguments)) == ("look_up_stock", {"article": "teapot"})
+    await service.deployment.kill()
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "12"}
+    responses = (await service.client()).responses
+    told = await responses.create(model="support", input=[output], previous_response_id=asked.id, tools=[tool])
+    assert told.output_text == "12"
+    for call_id in ("call_never", call.call_id):
+        unasked: Any = {**output, "call_id": call_id}
+        with pytest.raises(openai.BadRequestError):
+            await responses.create(input=[unasked], previous_response_id=told.id)
+
+
+class Order(BaseModel):
+    text: str
+    number: int
+
+
+async def test_an_answer_is_structured(service: Service) -> None:
+    responses = (await service.client()).responses
+    parsed = await responses.parse(model="support", input="What is in order 1003?", text_format=Order)
+    assert parsed.output_parsed is not None
+    assert parsed.output_parsed.number == 1003
+    assert "1003" in parsed.output_parsed.text
+
+
+class Lossy(httpx2.AsyncBaseTransport):
+    """Brings requests to a service, and loses the first answer that comes back."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http = http
+        self.sent = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.sent += 1
+        answer = await self.http.send(
+            self.http.build_request(request.method, request.url, headers=request.headers, content=await request.aread())
+        )
+        if self.sent == 1:
+            raise httpx2.ReadError("The answer was lost.", request=request)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content, request=request)
+
+
+async def test_a_retry_of_the_clients_own_doubles_no_turn(service: Service) -> None:
+    whole = await service.client()
+    conversation = await whole.conversations.create()
+    lossy = Lossy(whole._client)  # pyright: ignore[reportPrivateUsage]
+    client = whole.with_options(http_client=httpx2.AsyncClient(transport=lossy), max_retries=2)
+    key = {"Idempotency-Key": "told-once"}
+    told = await client.responses.create(input=TOLD, conversation=conversation.id, extra_headers=key)
+    assert lossy.sent == 2
+    assert (await whole.responses.retrieve(told.id)).to_dict() == told.to_dict()
+    again = await client.responses.create(input=TOLD, conversation=conversation.id, extra_headers=key)
+    assert again.id == told.id
+    with pytest.raises(openai.BadRequestError) as error:
+        await whole.responses.cancel(told.id)
+    assert error.value.code == "not_background"
 
 
 async def test_where_nothing_is_worked_on_after_an_answer_the_background_is_refused(service: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class ScriptedAgent:
         self.heard.append(messages)
         self.sessions.append(session)
         acted = self.act(messages, session)
-        if asyncio.iscoroutine(acted):
+        if inspect.isawaitable(acted):
             acted = await acted
         for text in [acted] if isinstance(acted, str) else acted:
             yield text_update(text)
