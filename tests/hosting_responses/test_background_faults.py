@@ -417,3 +417,20 @@ async def test_where_nothing_is_worked_on_what_others_work_on_is_cancelled(tmp_p
         assert (await cancel(other, made.json["id"])).json["status"] == "cancelled"
         act.go.set()
         assert text_of((await post(other, "b", conversation=conversation)).json) == "1: b"
+
+
+@GROWS
+async def test_an_id_that_a_factory_gives_twice_is_not_run(grows: bool) -> None:
+    act = Wait()
+    channel = ResponsesChannel(auth=AUTH, response_id_factory=lambda: "mine")
+    agent = ScriptedAgent(act)
+    async with running(store_app(agent, MemoryStore(), channel, LIMITS, working=True)) as app:
+        conversation = await begin_conversation(app) if grows else None
+        body = {"input": "wait", "background": True, "conversation": conversation}
+        assert (await post_json(app, "/responses", body, AS_OPS)).json["id"] == "mine"
+        await until(act.reached.is_set)
+        async with asyncio.timeout(5):
+            assert (await post_json(app, "/responses", body, AS_OPS)).status == 500
+        act.go.set()
+        assert (await ended(app, "mine"))["status"] == "completed"
+        assert len(agent.heard) == 1

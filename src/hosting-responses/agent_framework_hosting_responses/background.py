@@ -58,6 +58,7 @@ class Background:
             RefusedHere: Nothing is worked on in the background here.
             UnknownId: There is nothing that it could go on from.
             InvalidRequest: The idempotency key was used for another request.
+            ConfigurationError: The operator's factory gave an id once more.
             StateUnavailable: It was not taken over.
         """
         if not self.context.accepting:
@@ -66,7 +67,8 @@ class Background:
                 "Where this host runs, nothing is worked on in the background: it has no inbox. Leave background out.",
             )
         key = cast("str", call.key)
-        if call.repeatable and (found := await self.context.attachment(key)) is not None:
+        known = call.repeatable or not self.service.random_ids
+        if known and (found := await self.context.attachment(key)) is not None:
             return await self._queued_before(call, found)
         await self._check_origin(call.session)
         record = queued(call, str(int(self.service.clock() * 1e9)))
@@ -74,8 +76,6 @@ class Background:
             again = call.making.seed.id if call.repeatable else None
             await self.context.begin(key, encode_record(record), idempotency_key=again)
         except TurnConflict:
-            if not call.repeatable:
-                raise given_twice() from None
             return await self._queued_before(call, await self.context.attachment(key))
         try:
             await self.context.accept(self.update_of(record.job))
@@ -100,6 +100,8 @@ class Background:
             raise unknown_conversation()
 
     async def _queued_before(self, call: Call, found: bytes | None) -> OfResponse:
+        if not call.repeatable:
+            raise given_twice()
         record = None if found is None else decode_record(call.making.seed.id, found)
         if record is None:
             raise InvalidRequest("Idempotency-Key", "The response of this Idempotency-Key was deleted: use a new key.")
