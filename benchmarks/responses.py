@@ -259,7 +259,7 @@ def stream_rows() -> list[Row]:
     final = "iterated, with its final response"
     return [
         kept(long_row, long["stub, served"], long["stub"], "iterated", target=0.7),
-        kept(stub_row, samples["stub, served"], samples["stub"], "iterated"),
+        kept(stub_row, samples["stub, served"], samples["stub"], "iterated", target=0.7),
         kept("the same", samples["stub, served"], samples["stub, final"], final),
         kept(agent_row, samples["agent, served"], samples["agent"], "iterated"),
         kept("the same", samples["agent, served"], samples["agent, final"], final),

@@ -93,6 +93,7 @@ class BufferedApp:
         try:
             loop.add_signal_handler(signal.SIGTERM, begin)
         except NotImplementedError:
+            # Not unfinished here: asyncio raises it where the loop has no signals (Windows).
             logger.debug("This platform has no signal handlers on the loop: shutdown will not run.")
 
 

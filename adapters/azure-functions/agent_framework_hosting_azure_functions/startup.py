@@ -74,6 +74,7 @@ class Startup:
         except TimeoutError:
             logger.error("The host's shutdown took longer than %g s and was given up.", self._stop_seconds)
         except Exception:
+            # The worker ends all the same.
             logger.exception("The host's shutdown failed.")
 
 

@@ -215,6 +215,7 @@ class ActiveTurn:
         try:
             return await shielded(self._conclusion, grace=GRACE)
         except Exception:
+            # Raised on; whoever asks again has it done once more.
             self._conclusion = None
             raise
 
@@ -243,6 +244,7 @@ class ActiveTurn:
             async with asyncio.timeout(GRACE):
                 await self.conclude()
         except Exception:
+            # Nobody is there any more to hear of it, and the turn is saved.
             logger.warning("What follows a saved turn failed after its caller had gone.", exc_info=True)
 
     async def end(self, error: BaseException | None) -> None:

@@ -111,6 +111,7 @@ class LocalInbox:
             delay = self._retry_delay(key)
             logger.warning("A mailbox could not be worked off; again in %.0f s: %s", delay, error)
         except Exception:
+            # One mailbox must not end the inbox of all others: it is looked into again.
             delay = self._retry_delay(key)
             logger.exception("A mailbox could not be worked off.")
         finally:

@@ -62,6 +62,7 @@ class Activity:
             self._ending = True
         give_up = time.monotonic() + PATIENCE
         while (now := time.monotonic()) < give_up and (self._open or now - self._last < QUIET):
+            # At the process's exit there is no loop to wait on, and obstore tells nobody when it is done.
             time.sleep(0.01)
 
 
