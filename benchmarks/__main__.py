@@ -8,10 +8,11 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .figures import alone, figures
 from .table import Row, failed, markdown
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -21,12 +22,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     began, load = time.monotonic(), os.getloadavg()[0]
     rows: list[Row] = []
-    for name, measure in figures(options.functions_python).items():
+    for name in figures(options.functions_python):
         if options.figures and name not in options.figures:
             continue
         print(f"{name} …", flush=True)
         try:
-            found = measure()
+            found = alone(name, options.functions_python)
         except Exception as error:
             logging.getLogger(__name__).exception("%s could not be measured.", name)
             found = [failed(name, error)]
@@ -61,67 +62,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown := sorted({*options.figures} - {*names}):
         parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(names)}")
     return options
-
-
-def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
-    """Name the figures; what one needs is imported when it is measured."""
-
-    def imports() -> list[Row]:
-        from . import import_time
-
-        return import_time.measure()
-
-    def lambda_() -> list[Row]:
-        from . import lambda_call
-
-        return lambda_call.measure()
-
-    def directory() -> list[Row]:
-        from . import directory_turn
-
-        return directory_turn.measure()
-
-    def checkpoint() -> list[Row]:
-        from . import latest_checkpoint
-
-        return latest_checkpoint.measure()
-
-    def objects() -> list[Row]:
-        from . import object_turn
-
-        return object_turn.measure()
-
-    def functions() -> list[Row]:
-        from . import functions_call
-
-        return functions_call.measure(functions_python)
-
-    def stream() -> list[Row]:
-        from . import functions_stream
-
-        return functions_stream.measure(functions_python)
-
-    def crowd() -> list[Row]:
-        from . import crowd
-
-        return crowd.measure()
-
-    def responses() -> list[Row]:
-        from . import responses
-
-        return responses.measure()
-
-    return {
-        "import": imports,
-        "lambda": lambda_,
-        "directory": directory,
-        "checkpoint": checkpoint,
-        "objects": objects,
-        "functions": functions,
-        "stream": stream,
-        "crowd": crowd,
-        "responses": responses,
-    }
 
 
 def machine() -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Callable
 
 MAX_ID = 256
 DIGITS = re.compile(r"[0-9a-f]{48}")
 
 
-def mint(prefix: str, *, random: Callable[[int], bytes] = secrets.token_bytes) -> str:
+def mint(prefix: str, *, random: Callable[[int], bytes] = os.urandom) -> str:
     """Give `<prefix>_` and 48 hex digits; `random` gives as many bytes as it is asked for."""
     return f"{prefix}_{random(24).hex()}"
 

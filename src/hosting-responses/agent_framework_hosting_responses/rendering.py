@@ -147,7 +147,7 @@ def blocks_of_result(result: object) -> Iterator[list[Content]]:
 
 def parts_of(result: object) -> list[object]:
     """Give a workflow's outputs, and anything else as the one that it is."""
-    if isinstance(result, list):
+    if isinstance(result, list):  # Only a workflow's is one, and most results are an agent's.
         from agent_framework import WorkflowRunResult
 
         if isinstance(result, WorkflowRunResult):
@@ -188,16 +188,25 @@ def incomplete_reason(result: object) -> Literal["max_output_tokens", "content_f
 
 def error_in(result: object) -> ResponseError | None:
     """Give the last error that an agent reported as a content of its answer."""
-    contents = [content for block in blocks_of_result(result) for content in block if content.type == "error"]
-    return error_of(contents[-1]) if contents else None
+    found: Content | None = None
+    for block in blocks_of_result(result):
+        for content in block:
+            if content.type == "error":
+                found = content
+    return None if found is None else error_of(found)
 
 
 def model_of(result: object) -> str | None:
     """Give the name of the model that answered last, where the provider told it: in every update, or in none."""
-    return next((model for response in reversed(responses_of(result)) if (model := model_in(response))), None)
+    for response in reversed(responses_of(result)):
+        if model := model_in(response.raw_representation):
+            return model
+    return None
 
 
 def model_in(value: object) -> str | None:
+    if value is None:
+        return None
     if isinstance(value, CHAT):
         return value.model
     if isinstance(value, AGENT):

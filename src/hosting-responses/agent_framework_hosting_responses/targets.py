@@ -16,12 +16,16 @@ def input_for(target: SupportsAgentRun | Workflow, said: str | list[Message]) ->
 
     What fits in neither form is left as it is, for the host to refuse.
     """
-    from agent_framework import Message, Workflow, WorkflowMessage
-
-    if not isinstance(target, Workflow):
+    if not hasattr(target, "get_start_executor"):
         return said
+    return input_for_workflow(cast("Workflow", target), said)
+
+
+def input_for_workflow(workflow: Workflow, said: str | list[Message]) -> str | list[Message]:
+    from agent_framework import Message, WorkflowMessage
+
     other = [Message("user", [said])] if isinstance(said, str) else text_of(said)
-    start = target.get_start_executor()
+    start = workflow.get_start_executor()
     for form in (said, other):
         if form and start.can_handle(WorkflowMessage(data=form, source_id="responses", target_id=start.id)):
             return form
@@ -62,6 +66,6 @@ def check_tools(options: Mapping[str, Any], target: SupportsAgentRun | Workflow)
 
 
 def defaults_of(target: SupportsAgentRun | Workflow) -> Mapping[str, object]:
-    from agent_framework import RawAgent
-
-    return cast("Mapping[str, object]", target.default_options) if isinstance(target, RawAgent) else {}  # pyright: ignore[reportUnknownMemberType]
+    """Give the options that an agent was made with; not every target has any."""
+    options = getattr(target, "default_options", None)
+    return cast("Mapping[str, object]", options) if isinstance(options, Mapping) else {}
