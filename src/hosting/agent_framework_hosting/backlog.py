@@ -31,6 +31,11 @@ class Backlog:
         self._beyond = beyond
         self._patience = patience
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything is noted."""
+        return self._local.waits
+
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         await self._local.wake(isolation_key, delay=delay)
 
@@ -39,7 +44,7 @@ class Backlog:
 
         What is then under way is cancelled, which gives its conversation back; `grace` bounds the seconds for that.
         """
-        if not self._local.left():
+        if not self.waits:
             return
         self._local.start()
         try:

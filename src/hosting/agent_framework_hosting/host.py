@@ -115,6 +115,10 @@ class AgentFrameworkHost:
             delete=partial(self._places.delete, self._turns.conversations),
         )
 
+    def path_of(self, channel: str) -> str | None:
+        """Give the path of a channel, for adapters; None where there is none of that name."""
+        return next((each.path or "/" for each in self._channels if each.name == channel), None)
+
     @property
     def updates(self) -> HostUpdates | None:
         """The work on accepted updates, for adapters; None where no channel has any."""
@@ -127,7 +131,8 @@ class AgentFrameworkHost:
             if handlers:
                 from .host_updates import HostUpdates
 
-                self._updates = HostUpdates(self._places.mailboxes(self._turns.conversations), handlers, self._inbox)
+                mailboxes, store = self._places.mailboxes(self._turns.conversations), self._places.locations.sessions
+                self._updates = HostUpdates(mailboxes, handlers, self._inbox, store=store)
         return self._updates
 
     @property

@@ -14,7 +14,9 @@ from .updates import InboundUpdate, Inbox, Standing
 
 if TYPE_CHECKING:
     from .channels import OnUpdate
+    from .state.letters import Survey
     from .state.mailboxes import Mailboxes
+    from .state.store import StateStore
 
 WAKE_PATIENCE = 3.0
 """Seconds that the acknowledgement of an update waits for an inbox elsewhere."""
@@ -30,10 +32,13 @@ class HostUpdates:
     that.
     """
 
-    def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None) -> None:
+    def __init__(
+        self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None, *, store: StateStore
+    ) -> None:
         self.drains = Drains(mailboxes, handlers)
         self.in_background = self.at_work = True
         self._mailboxes = mailboxes
+        self._store = store
         self._local = LocalInbox(self.drains.drain)
         self._elsewhere = inbox
         self._inbox: Inbox = self._local if inbox is None else inbox
@@ -79,6 +84,16 @@ class HostUpdates:
             StateUnavailable: The store did not answer.
         """
         await self._sweeper.sweep()
+
+    async def survey(self) -> Survey:
+        """Tell how long updates wait, and how many were set aside.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        from .state.letters import Letters
+
+        return await Letters(self._store).survey()
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         """Have a conversation looked into: as `Inbox.wake`."""

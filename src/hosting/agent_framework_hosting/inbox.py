@@ -94,6 +94,11 @@ class LocalInbox:
         if running:
             await asyncio.wait(running.values(), timeout=grace)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any key is noted."""
+        return bool(self._ready or self._later)
+
     def left(self) -> dict[str, float]:
         """Give the keys that are noted, with the seconds after which each is due."""
         now = asyncio.get_running_loop().time()

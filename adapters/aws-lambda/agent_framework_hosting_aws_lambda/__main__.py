@@ -1,0 +1,37 @@
+"""`python -m agent_framework_hosting_aws_lambda module:host`: the runtime, as Lambda starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from agent_framework_hosting import HostingError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the function that is named, or the one that `_HANDLER` names."""
+    from .runtime.loading import load, set_up_path
+    from .runtime.logs import set_up_logging
+    from .runtime.loop import Runtime, address_of_api
+    from .runtime.processes import this_command, wanted
+
+    name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
+    try:
+        address = address_of_api()
+        if (count := wanted()) > 1:
+            from .runtime.processes import run_all
+
+            return run_all(count, this_command(arguments))
+        set_up_path()
+        set_up_logging()
+        return asyncio.run(Runtime(partial(load, name), address).run())
+    except HostingError as error:
+        print(f"agent_framework_hosting_aws_lambda: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

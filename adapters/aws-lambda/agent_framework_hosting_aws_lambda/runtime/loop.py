@@ -1,0 +1,126 @@
+"""The runtime: starts the function, and serves one invocation after another until the environment ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from ..errors import LambdaError
+from ..function import LambdaFunction
+from .api import RuntimeApi, RuntimeApiFailed
+from .extension import Extension
+from .serving import Serving, Stuck
+from .snapshot import after_restore, before_snapshot, is_snapshot
+
+SHUTDOWN = 0.4
+"""Seconds for the app's shutdown, of the 500 ms that Lambda leaves after SIGTERM."""
+
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
+
+
+class NotARuntime(LambdaError):
+    """This is no environment of Lambda."""
+
+
+def address_of_api() -> str:
+    """Give where the Runtime API is.
+
+    Raises:
+        NotARuntime: Nowhere.
+    """
+    if address := os.environ.get("AWS_LAMBDA_RUNTIME_API"):
+        return address
+    raise NotARuntime(
+        "AWS_LAMBDA_RUNTIME_API is not set: this is to be started by Lambda, or by its emulator. On a machine of "
+        "your own serve the host with af-hosting serve."
+    )
+
+
+class Runtime:
+    """Runs one function in one environment, on one event loop; `load` imports it."""
+
+    def __init__(self, load: Callable[[], LambdaFunction], address: str) -> None:
+        self._load = load
+        self._address = address
+        self._api = RuntimeApi(address)
+        self._extension = Extension(address)
+        self._main: asyncio.Task[None] | None = None
+        self._ending = False
+
+    async def run(self) -> int:
+        """Serve until SIGTERM; returns the process's exit code: 0 after SIGTERM, 1 where the init or the loop
+        failed.""" self._main = asyncio.current_task() asyncio.get_running_loop().add_signal_handler(signal.SIGTERM,
+        self._terminate)
+        try:
+            function = await self._start()
+        except Exception as error:
+            return await self._init_failed(error)
+        try:
+            await self._serve(function)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            return 0
+        except (RuntimeApiFailed, Stuck) as error:
+            logger.error("This environment ends: %s", error)
+            return 1
+        finally:
+            await self._stop(function)
+
+    async def _start(self) -> LambdaFunction:
+        snapshot = is_snapshot()
+        function = self._load()
+        lifespan = function.prepare("always")
+        if snapshot:
+            before_snapshot()
+        await self._extension.start()
+        if not snapshot:
+            await lifespan.start()
+            return function
+        await self._api.restored()
+        try:
+            after_restore()
+            await lifespan.start()
+        except Exception as error:
+            await self._api.fail_restore(error)
+            raise RestoreFailed from error
+        return function
+
+    async def _serve(self, function: LambdaFunction) -> None:
+        serving = Serving(self._api, function)
+        while True:
+            raw = await self._api.next()
+            # In a context of its own: what one invocation sets there the next one does not find.
+            await asyncio.create_task(serving.serve(raw), name="hosting-serving")
+
+    async def _init_failed(self, error: Exception) -> int:
+        if not isinstance(error, RestoreFailed):
+            logger.error("The function could not be started: %s", error, exc_info=error)
+            try:
+                await self._api.fail_init(error)
+            except OSError as unreachable:
+                logger.error("The Runtime API could not be told: %s", unreachable)
+        return 1
+
+    def _terminate(self) -> None:
+        self._ending = True
+        if self._main is not None:
+            self._main.cancel()
+
+    async def _stop(self, function: LambdaFunction) -> None:
+        await self._extension.stop()
+        if function.lifespan is None:
+            return
+        try:
+            async with asyncio.timeout(SHUTDOWN):
+                await function.lifespan.stop()
+        except Exception as error:
+            # The process ends all the same.
+            logger.warning("Shutdown failed: %s", error, exc_info=error)
+
+
+class RestoreFailed(LambdaError):
+    """The function could not be started after its snapshot; that was told."""
