@@ -1,4 +1,4 @@
-"""What ends an invocation without an HTTP response."""
+"""What ends an invocation without an HTTP response, and what a queue may refuse."""
 
 from __future__ import annotations
 
@@ -11,3 +11,7 @@ class UnsupportedEvent(ConfigurationError):
 
 class NoResponse(HostingError):
     """The app ended without a complete HTTP response."""
+
+
+class QueueUnavailable(HostingError):
+    """SQS did not take a message: nobody was woken, and a sweep makes up for it."""
