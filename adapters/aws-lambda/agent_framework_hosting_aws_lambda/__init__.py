@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 try:
-    from .auth import iam_identity, jwt_identity
-    from .errors import NoResponse, UnsupportedEvent
+    from .auth import any_of, direct_identity, iam_identity, jwt_identity
+    from .errors import CallFailed, NoResponse, QueueUnavailable, UnsupportedEvent
+    from .function import LambdaFunction
     from .handler import LambdaHandler
+    from .sqs import SqsInbox
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "agent_framework_hosting":
         raise
@@ -16,4 +18,16 @@ except ImportError as error:
         path=error.path,
     ) from error
 
-__all__ = ["LambdaHandler", "NoResponse", "UnsupportedEvent", "iam_identity", "jwt_identity"]
+__all__ = [
+    "CallFailed",
+    "LambdaFunction",
+    "LambdaHandler",
+    "NoResponse",
+    "QueueUnavailable",
+    "SqsInbox",
+    "UnsupportedEvent",
+    "any_of",
+    "direct_identity",
+    "iam_identity",
+    "jwt_identity",
+]

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         set_up_logging()
         return asyncio.run(Runtime(partial(load, name), address).run())
     except HostingError as error:
-        print(f"agent_framework_hosting_aws_lambda: {error}", file=sys.stderr)
+        sys.stderr.write(f"agent_framework_hosting_aws_lambda: {error}\n")
         return 1
 
 

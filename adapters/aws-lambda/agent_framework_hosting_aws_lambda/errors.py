@@ -1,4 +1,4 @@
-"""What ends an invocation without an HTTP response."""
+"""What ends an invocation without an HTTP response, and what a queue may refuse."""
 
 from __future__ import annotations
 
@@ -19,3 +19,7 @@ class NoResponse(LambdaError):
 
 class CallFailed(LambdaError):
     """A direct call was answered with an error; the message is its body."""
+
+
+class QueueUnavailable(LambdaError):
+    """SQS did not take a message: nobody was woken, and a sweep makes up for it."""

@@ -63,17 +63,18 @@ class RuntimeApi:
         Raises:
             RuntimeApiFailed: There will be none.
         """
+        failure: Exception = Broken("It was not asked.")
         for number in range(TRIES):
             try:
                 reply = await self._connection.request("GET", f"{VERSION}/invocation/next")
             except OSError as error:
-                failure: Exception = error
+                failure = error
                 logger.warning("The Runtime API did not answer: %s", error)
             else:
                 if reply.status == 200 and "lambda-runtime-aws-request-id" in reply.headers:
                     return raw_of(reply)
                 failure = Broken(f"It answered {reply.status}.")
-                if 400 <= reply.status:  # "Container error. Non-recoverable state. Runtime should exit promptly."
+                if reply.status >= 400:  # "Container error. Non-recoverable state. Runtime should exit promptly."
                     break
             await asyncio.sleep(FIRST_PAUSE * 2**number)
         raise RuntimeApiFailed(f"The Runtime API gives no invocations any more: {failure}") from failure

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import NoReturn
 
 from ..errors import LambdaError
 from ..function import LambdaFunction
@@ -51,9 +52,13 @@ class Runtime:
         self._ending = False
 
     async def run(self) -> int:
-        """Serve until SIGTERM; returns the process's exit code: 0 after SIGTERM, 1 where the init or the loop
-        failed.""" self._main = asyncio.current_task() asyncio.get_running_loop().add_signal_handler(signal.SIGTERM,
-        self._terminate)
+        """Serve until SIGTERM.
+
+        Returns:
+            The process's exit code: 0 after SIGTERM, 1 where the init or the loop failed.
+        """
+        self._main = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
         try:
             function = await self._start()
         except Exception as error:
@@ -89,7 +94,7 @@ class Runtime:
             raise RestoreFailed from error
         return function
 
-    async def _serve(self, function: LambdaFunction) -> None:
+    async def _serve(self, function: LambdaFunction) -> NoReturn:
         serving = Serving(self._api, function)
         while True:
             raw = await self._api.next()

@@ -30,7 +30,7 @@ def run_all(count: int, command: Sequence[str]) -> int:
         The exit code of the first that ended.
     """
     environ = {**os.environ, VARIABLE: ""}
-    processes = [subprocess.Popen(command, env=environ) for _ in range(count)]
+    processes = [subprocess.Popen(command, env=environ) for _ in range(count)]  # noqa: S603
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in processes:

@@ -12,9 +12,9 @@ import msgspec
 
 from agent_framework_hosting.deadline import DeadlineReached, set_deadline
 from agent_framework_hosting.exchange import Exchange
-from agent_framework_hosting.problems import STOP_RETRIES, Problem
 from agent_framework_hosting.telemetry import set_platform_attributes
 
+from ..answers import BOUND, TOO_LARGE, TOO_LATE, answer_of
 from ..budget import Budget, budget_for
 from ..errors import NoResponse, UnsupportedEvent
 from ..events import Answer, HttpEvent
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
     from ..function import LambdaFunction
-
-BOUND = 6 * 1024 * 1024
-"""Bytes that a response has at most where it is not streamed (Lambda quotas)."""
-
-TOO_LATE = Problem(504, "deadline_reached", str(DeadlineReached()), headers=STOP_RETRIES)
-TOO_LARGE = Problem(
-    500,
-    "response_too_large",
-    "The response has more than the 6 MB that Lambda takes in one piece. Ask for less, or for a stream where the "
-    "function gives one.",
-    headers=STOP_RETRIES,
-)
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -221,11 +209,6 @@ def failure_of(task: asyncio.Task[None]) -> Exception:
     if error is not None:
         return NoResponse(f"The app raised {type(error).__name__}.")
     return NoResponse("The app returned without a complete response: it must send one, to its end.")
-
-
-def answer_of(problem: Problem) -> Answer:
-    headers = [(b"content-type", b"application/json"), *((k.encode(), v.encode()) for k, v in problem.headers.items())]
-    return Answer(problem.status, headers, problem.body())
 
 
 def decoded(event: bytes) -> object:
