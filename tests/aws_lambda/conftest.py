@@ -23,7 +23,7 @@ class StubHost:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    def check_platform(self, where: str) -> None:
+    def check_platform(self, where: str, *, within: str) -> None:
         assert where == "AWS Lambda"
 
 

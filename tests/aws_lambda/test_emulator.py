@@ -51,7 +51,7 @@ async def hang(request):
 class Host:
     app = Starlette(lifespan=lifespan, routes=[
         Route("/tell", tell, methods=["POST"]), Route("/binary", binary), Route("/hang", hang)])
-    def check_platform(self, platform): ...
+    def check_platform(self, platform, **how): ...
 
 async def app(scope, receive, send):
     if scope["type"] == "http" and scope["path"] == "/raise":

@@ -66,7 +66,7 @@ def test_exposure_is_checked_before_the_app_is_built() -> None:
         def app(self) -> Starlette:
             raise AssertionError("built")
 
-        def check_platform(self, where: str) -> None:
+        def check_platform(self, where: str, *, within: str) -> None:
             raise ConfigurationError(f"not on {where}")
 
     with pytest.raises(ConfigurationError, match="not on AWS Lambda"):
@@ -193,7 +193,7 @@ async def lifespan(app):
 
 class Host:
     app = Starlette(lifespan=lifespan)
-    def check_platform(self, platform): ...
+    def check_platform(self, platform, **how): ...
 
 handler = LambdaHandler(Host())
 """

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, trace
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agent_framework.hosting.turns")
 
-_platform: ContextVar[Mapping[str, str]] = ContextVar("hosting_platform", default={})
+_NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
+_platform: ContextVar[Mapping[str, str]] = ContextVar("hosting_platform", default=_NOTHING_TOLD)
 _NO_KEY = "-"
 _NOTHING = nullcontext()
 
