@@ -73,6 +73,7 @@ class RuntimeProcess:
         )
         self.env["AWS_LAMBDA_RUNTIME_API"] = self.environment.address
         self.frozen = False
+        self._written = ""
         self._killed = False
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[int] | None = None
@@ -105,9 +106,8 @@ class RuntimeProcess:
         try:
             await self.ended()
         finally:
-            written = self.logs()
-            self.desk.sources[self.desk.sources.index(self.logs)] = lambda: written
             await self.environment.close()
+            self._written = self.logs()
             self._output.close()
 
     async def _watched(self, process: asyncio.subprocess.Process) -> int:
@@ -162,5 +162,7 @@ class RuntimeProcess:
 
     def logs(self) -> str:
         """Give what it has written."""
+        if self._output.closed:
+            return self._written
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")

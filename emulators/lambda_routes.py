@@ -23,6 +23,7 @@ from emulators.lambda_runtime import members
 RUNTIME = "/2018-06-01/runtime"
 EXTENSION = "/2020-01-01/extension"
 INVOCATION = re.compile(rf"{RUNTIME}/invocation/([^/]+)/(response|error)")
+PATHS = (f"{RUNTIME}/invocation/next", f"{RUNTIME}/init/error", f"{EXTENSION}/register", f"{EXTENSION}/event/next")
 ERROR_TYPE = "lambda-runtime-function-error-type"
 MODE = "lambda-runtime-function-response-mode"
 LONGEST_DOCUMENT = 8 * 2**20
@@ -78,6 +79,8 @@ class Routes:
                     await self.register(connection, request)
                 case "GET", path if path == f"{EXTENSION}/event/next":
                     await self.event(connection, request)
+                case _, path if invocation is not None or path in PATHS:
+                    await connection.answer(request, 405)
                 case _:
                     await connection.answer(request, 404, b"404 page not found\n")
         except Refused as refused:
