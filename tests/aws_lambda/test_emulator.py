@@ -49,6 +49,7 @@ async def hang(request):
     return PlainTextResponse("late")
 
 class Host:
+    updates = None
     app = Starlette(lifespan=lifespan, routes=[
         Route("/tell", tell, methods=["POST"]), Route("/binary", binary), Route("/hang", hang)])
     def check_platform(self, platform, **how): ...

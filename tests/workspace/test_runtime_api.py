@@ -18,8 +18,8 @@ import pytest
 from emulators.lambda_process import RuntimeProcess
 from emulators.lambda_runtime_api import RuntimeApi, RuntimeEnded
 
-# An event is what to send, part for part: text or so many NUL bytes as a chunk, and `"gate"` is waited for. After the response it waits for
-# as many gates as the event says, and tells of it.
+# An event is what to send, part for part: text or so many NUL bytes as a chunk, and `"gate"` is waited for. After the
+# response it waits for as many gates as the event says, and tells of it.
 RUNTIME = r"""
 import base64, http.client, json, os, sys
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 try:
     from .auth import any_of, direct_identity, iam_identity, jwt_identity
     from .errors import CallFailed, NoResponse, QueueUnavailable, UnsupportedEvent
     from .function import LambdaFunction
     from .handler import LambdaHandler
-    from .sqs import SqsInbox
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "agent_framework_hosting":
         raise
@@ -17,6 +18,18 @@ except ImportError as error:
         name=error.name,
         path=error.path,
     ) from error
+
+if TYPE_CHECKING:
+    from .sqs import SqsInbox
+
+
+def __getattr__(name: str) -> object:
+    if name == "SqsInbox":  # Late: most functions have no queue.
+        from .sqs import SqsInbox
+
+        return SqsInbox
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "CallFailed",

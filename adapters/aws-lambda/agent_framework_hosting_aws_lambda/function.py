@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from agent_framework_hosting import ConfigurationError
 from agent_framework_hosting.lifespan import Lifespan
@@ -19,11 +19,25 @@ from .triggers import OnEvent, trigger_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from agent_framework_hosting import AgentFrameworkHost
     from agent_framework_hosting.host import Within
     from agent_framework_hosting.host_updates import HostUpdates
 
     from .budget import Budget
+
+
+class Host(Protocol):
+    """What is used of an `AgentFrameworkHost`."""
+
+    @property
+    def app(self) -> ASGIApp: ...
+
+    @property
+    def updates(self) -> HostUpdates | None: ...
+
+    def check_platform(self, where: str, *, within: Within) -> None: ...
+
+    def path_of(self, channel: str) -> str | None: ...
+
 
 STREAMING = "AF_HOSTING_STREAMING"
 INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
@@ -53,7 +67,7 @@ class LambdaFunction:
 
     def __init__(
         self,
-        host: AgentFrameworkHost,
+        host: Host,
         *,
         base_path: str = "/",
         exclude_headers: Iterable[str] = (),
@@ -79,7 +93,7 @@ class LambdaFunction:
         """
         self.host.check_platform("AWS Lambda", within=within)
         self.app = self.host.app
-        self.updates = getattr(self.host, "updates", None)
+        self.updates = self.host.updates
         self.lifespan = Lifespan(self.app)
         return self.lifespan
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from agent_framework_hosting import ConfigurationError
 
 from .budget import Budget, budget_of
 from .events import Context, Event, HttpEvent
 from .exchange import Invocation
-from .function import LambdaFunction
+from .function import Host, LambdaFunction
 from .termination import Termination
 from .triggers import OnEvent, trigger_of
-
-if TYPE_CHECKING:
-    from agent_framework_hosting import AgentFrameworkHost
 
 T = TypeVar("T")
 
@@ -39,7 +36,7 @@ class LambdaHandler:
 
     def __init__(
         self,
-        host: AgentFrameworkHost,
+        host: Host,
         *,
         base_path: str = "/",
         exclude_headers: Iterable[str] = (),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from agent_framework_hosting import HostingError
 from agent_framework_hosting.deadline import DeadlineReached, set_deadline
 from agent_framework_hosting.exchange import Exchange
 from agent_framework_hosting.telemetry import set_platform_attributes
@@ -77,7 +78,8 @@ class Serving:
         except (OSError, Refused) as error:
             logger.error("The response of this invocation did not arrive: %s", error)
         except Exception as error:
-            logger.error("This invocation failed.", exc_info=error)
+            told = isinstance(error, HostingError)
+            logger.error("This invocation failed: %s", error, exc_info=None if told else error)
             await self._fail(raw, error)
         if self.function.owes_work():
             await self.function.work(budget)
