@@ -4,8 +4,9 @@ from __future__ import annotations
 
 try:
     from .auth import iam_identity, jwt_identity
-    from .errors import NoResponse, UnsupportedEvent
+    from .errors import NoResponse, QueueUnavailable, UnsupportedEvent
     from .handler import LambdaHandler
+    from .sqs import SqsInbox
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "agent_framework_hosting":
         raise
@@ -16,4 +17,12 @@ except ImportError as error:
         path=error.path,
     ) from error
 
-__all__ = ["LambdaHandler", "NoResponse", "UnsupportedEvent", "iam_identity", "jwt_identity"]
+__all__ = [
+    "LambdaHandler",
+    "NoResponse",
+    "QueueUnavailable",
+    "SqsInbox",
+    "UnsupportedEvent",
+    "iam_identity",
+    "jwt_identity",
+]
