@@ -1,5 +1,4 @@
-"""moto's S3 and SQS on a port of the loopback interface: `python moto_server.py <port>`, until its standard input
-ends."""
+"""moto's S3 and SQS on a loopback port: `python moto_server.py <port>`, until its standard input ends."""
 
 from __future__ import annotations
 

@@ -14,8 +14,6 @@ import os
 import re
 import secrets
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -63,6 +61,8 @@ class SqsInbox:
     """
 
     def __init__(self, queue_url: str, *, endpoint_url: str | None = None) -> None:
+        from importlib.util import find_spec
+
         self._queue = queue_of(queue_url)
         self._endpoint_url = endpoint_url
         if find_spec("boto3") is None:
@@ -160,6 +160,8 @@ class Sender:
     """A client of SQS, made when it is first needed, and the threads of one `process` to use it in."""
 
     def __init__(self, queue: Queue, endpoint_url: str | None) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self.process = os.getpid()
         # Threads of their own: tools that nobody can cancel may have taken those of the loop.
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hosting-sqs")
