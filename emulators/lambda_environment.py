@@ -234,6 +234,10 @@ class Environment:
         self.desk.settle()
         return poll
 
+    def hang_up(self) -> None:
+        for poll in self.polls:
+            poll.connection.close()
+
     def withdraw(self, poll: Poll) -> None:
         """A client hung up while it waited; what it was given at that moment goes to another."""
         if poll in self.polls:

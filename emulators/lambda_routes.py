@@ -294,6 +294,9 @@ class Routes:
         extension = next((one for one in self.environment.extensions if one.id == identity), None)
         if extension is None:
             raise Refused(403, "Extension.UnknownExtensionIdentifier", f"Unknown extension {identity}")
+        if extension.waits:
+            why = f"State transition from Ready to Ready failed for extension {identity}."
+            raise Refused(403, "Extension.InvalidExtensionState", f"{why} Error: State transition is not allowed")
         poll = extension.poll = asyncio.get_running_loop().create_future()
         self.desk.settle()
         if not await first(connection, poll):
