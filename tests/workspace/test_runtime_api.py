@@ -237,6 +237,25 @@ async def test_a_runtime_that_exits_fails_its_invocation_and_the_next_one_goes_t
         assert "too early" in api.logs()
 
 
+async def test_a_stream_ends_with_its_process(folder: Path) -> None:
+    async with started(folder) as (api, process):
+        call = api.invoke(stream("one", "gate"))
+        await call.first_chunk()
+        process.kill()
+        answer = await call.answer()
+        assert answer.error is not None and answer.error.type == "Runtime.TruncatedResponse"
+        assert (answer.mode, answer.body) == ("streaming", b"one")
+        assert await process.ended() == -9
+
+
+async def test_what_is_no_http_is_refused() -> None:
+    async with RuntimeApi() as api:
+        reader, writer = await asyncio.open_connection(*api.address.split(":"))
+        writer.write(b"nothing of the kind\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
 async def test_a_deadline_that_is_kept_ends_the_process(folder: Path) -> None:
     async with started(folder) as (api, process):
         quick = api.invoke({"parts": ["1"]})
