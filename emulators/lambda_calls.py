@@ -148,7 +148,8 @@ class Invocation:
 
     `started`: a runtime got it. `began`: the prelude was there, so that a client would have its headers. `finished`:
     the POST of the response, or of an error, had ended. `returned`: its runtime asked for the next one. `chunks` are
-    those of a streamed payload, with their arrival, while they come; the platform keeps no such bounds.
+    those of a streamed payload, with their arrival, while they come; the platform keeps no such bounds. `mode` is None
+    until the response begins.
     """
 
     def __init__(self, event: object, timeout: float, trace_id: str, arn: str, bell: Bell) -> None:
@@ -163,6 +164,7 @@ class Invocation:
         self.began: float | None = None
         self.finished: float | None = None
         self.returned: float | None = None
+        self.mode: Literal["buffered", "streaming"] | None = None
         self.timed_out = False
         self.deadline_ms = 0
         self.result: Answer | None = None
@@ -231,8 +233,11 @@ class Invocation:
 
     def fail(self, kind: str, message: str) -> None:
         """Answer as the platform does for a runtime that does not."""
-        mode: Literal["buffered", "streaming"] = "streaming" if self.began or self.chunks else "buffered"
-        self.conclude(Answer(mode, self.payload, error=FunctionError(kind, message)))
+        self.conclude(Answer(self.mode or "buffered", self.payload, error=FunctionError(kind, message)))
+
+    def break_off(self, message: str) -> None:
+        """Answer for a runtime that is gone: within its response, or before it."""
+        self.fail("Runtime.ExitError" if self.mode is None else "Runtime.TruncatedResponse", message)
 
 
 class Prelude:

@@ -184,7 +184,7 @@ class Environment:
         reason = f"signal: {-code}" if code < 0 else f"exit status {code}"
         said = f"Runtime exited with error: {reason}" if code else "Runtime exited without providing a reason"
         for call in self.calls.values():
-            call.fail("Runtime.ExitError", f"RequestId: {call.id} Error: {said}")
+            call.break_off(f"RequestId: {call.id} Error: {said}")
         if not self.polled and not killed and self.init_error is None and self.restore_error is None:
             self.desk.fail_queued(FunctionError("Runtime.ExitError", said))
         if self in self.desk.environments:
@@ -233,6 +233,10 @@ class Environment:
         self.most_polls = max(self.most_polls, len(self.polls))
         self.desk.settle()
         return poll
+
+    def hang_up(self) -> None:
+        for poll in self.polls:
+            poll.connection.close()
 
     def withdraw(self, poll: Poll) -> None:
         """A client hung up while it waited; what it was given at that moment goes to another."""

@@ -166,8 +166,10 @@ class Routes:
         if mode not in ("", "streaming"):
             call.fail("Runtime.InvalidResponseModeHeader", "")
             raise Refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+        if refusal is None:
+            call.mode = "streaming" if mode else "buffered"
         try:
-            if mode == "streaming":
+            if mode:
                 if refusal is None:
                     await self.stream(connection, request, call)
             else:
@@ -177,7 +179,7 @@ class Routes:
         except TooLarge:
             refusal = 413
         except Truncated:
-            call.fail("Runtime.TruncatedResponse", "The runtime hung up before its response had ended.")
+            call.break_off("The runtime hung up before its response had ended.")
             self.sent()
             raise
         if refusal is None:
@@ -294,6 +296,9 @@ class Routes:
         extension = next((one for one in self.environment.extensions if one.id == identity), None)
         if extension is None:
             raise Refused(403, "Extension.UnknownExtensionIdentifier", f"Unknown extension {identity}")
+        if extension.waits:
+            why = f"State transition from Ready to Ready failed for extension {identity}."
+            raise Refused(403, "Extension.InvalidExtensionState", f"{why} Error: State transition is not allowed")
         poll = extension.poll = asyncio.get_running_loop().create_future()
         self.desk.settle()
         if not await first(connection, poll):

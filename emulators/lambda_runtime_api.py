@@ -116,6 +116,11 @@ class RuntimeApi:
         self.desk.settle()
         return call
 
+    def hang_up(self) -> None:
+        """Hang up on everybody who waits for an invocation."""
+        for environment in self.desk.environments:
+            environment.hang_up()
+
     async def ready(self, polls: int = 1, *, timeout: float = PATIENCE) -> None:
         """Wait until so many runtimes ask for an invocation, and their extensions wait for an event, too.
 

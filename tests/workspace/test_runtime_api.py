@@ -237,6 +237,25 @@ async def test_a_runtime_that_exits_fails_its_invocation_and_the_next_one_goes_t
         assert "too early" in api.logs()
 
 
+async def test_a_stream_ends_with_its_process(folder: Path) -> None:
+    async with started(folder) as (api, process):
+        call = api.invoke(stream("one", "gate"))
+        await call.first_chunk()
+        process.kill()
+        answer = await call.answer()
+        assert answer.error is not None and answer.error.type == "Runtime.TruncatedResponse"
+        assert (answer.mode, answer.body) == ("streaming", b"one")
+        assert await process.ended() == -9
+
+
+async def test_what_is_no_http_is_refused() -> None:
+    async with RuntimeApi() as api:
+        reader, writer = await asyncio.open_connection(*api.address.split(":"))
+        writer.write(b"nothing of the kind\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
 async def test_a_deadline_that_is_kept_ends_the_process(folder: Path) -> None:
     async with started(folder) as (api, process):
         quick = api.invoke({"parts": ["1"]})
@@ -255,8 +274,12 @@ async def test_requests_for_the_next_invocation_go_wrong_when_asked_to(folder: P
         api.misbehave.drop_next, api.misbehave.garble_next = 2, 1
         async with RuntimeProcess(api, COMMAND, cwd=folder) as process:
             assert (await api.invoke({"parts": ["1"]}).answer()).json == 1
-    said = process.logs().splitlines()
-    assert said[:3] == ["next: RemoteDisconnected", "next: RemoteDisconnected", "next: BadStatusLine"]
+            await api.ready()
+            api.hang_up()
+            assert (await api.invoke({"parts": ["2"]}).answer()).json == 2
+            await api.idle()
+    dropped, garbled = "next: RemoteDisconnected", "next: BadStatusLine"
+    assert process.logs().splitlines() == [dropped, dropped, garbled, "answered: 202", dropped, "answered: 202"]
 
 
 async def test_responses_are_refused_when_asked_to(folder: Path) -> None:
@@ -323,6 +346,7 @@ async def test_an_extension_is_waited_for_and_told_of_invocations() -> None:
         assert (extension.name, extension.events, extension.waits, call.started) == ("inner", ("INVOKE",), False, None)
 
         _, _, body = await asyncio.to_thread(lambda: call_api(api, "GET", EVENT, **own))
+        assert not api.extensions[0].waits
         event = json.loads(body)
         assert (event["eventType"], event["requestId"]) == ("INVOKE", call.id)
         assert event["tracing"] == {"type": "X-Amzn-Trace-Id", "value": call.trace_id}
