@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the function that is named, or the one that `_HANDLER` names."""
     from .runtime.loading import load, set_up_path
     from .runtime.logs import set_up_logging
-    from .runtime.loop import Runtime, address_of_api
+    from .runtime.loop import address_of_api, run
     from .runtime.processes import this_command, wanted
 
     name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
             return run_all(count, this_command(arguments))
         set_up_path()
         set_up_logging()
-        return asyncio.run(Runtime(partial(load, name), address).run())
+        return run(partial(load, name), address)
     except HostingError as error:
         sys.stderr.write(f"agent_framework_hosting_aws_lambda: {error}\n")
         return 1

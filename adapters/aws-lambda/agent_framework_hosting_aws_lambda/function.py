@@ -44,6 +44,7 @@ INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
 DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises where it is not as its trigger makes it."""
 
+_own_runtime = False
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
@@ -183,6 +184,16 @@ class LambdaFunction:
         # What had most of an invocation, and did not come to an end, would not do so in the next one either.
         self.updates.drains.enough = budget.total / 2
         await backlog.work(budget.work, grace=budget.grace)
+
+
+def is_own_runtime() -> bool:
+    """Whether this process is one of our own runtime, and not of the stock one."""
+    return _own_runtime
+
+
+def enter_own_runtime() -> None:
+    global _own_runtime  # noqa: PLW0603  # It is one for the process, before any module of the operator's is imported.
+    _own_runtime = True
 
 
 def named_integrations(given: Iterable[Integration] | None) -> frozenset[Integration]:

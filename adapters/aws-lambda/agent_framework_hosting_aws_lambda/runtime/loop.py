@@ -40,12 +40,29 @@ def address_of_api() -> str:
     )
 
 
-class Runtime:
-    """Runs one function in one environment, on one event loop; `load` imports it."""
+def run(load: Callable[[], LambdaFunction], address: str) -> int:
+    """Import a function and serve it until the environment ends; returns the process's exit code."""
+    try:
+        function = load()
+    except (Exception, SystemExit) as error:
+        return asyncio.run(init_failed(RuntimeApi(address), error))
+    return asyncio.run(Runtime(function, address).run())
 
-    def __init__(self, load: Callable[[], LambdaFunction], address: str) -> None:
-        self._load = load
-        self._address = address
+
+async def init_failed(api: RuntimeApi, error: BaseException) -> int:
+    logger.error("The function could not be started: %s", error, exc_info=error)
+    try:
+        await api.fail_init(error)
+    except OSError as unreachable:
+        logger.error("The Runtime API could not be told: %s", unreachable)
+    return 1
+
+
+class Runtime:
+    """Runs one function in one environment, on one event loop."""
+
+    def __init__(self, function: LambdaFunction, address: str) -> None:
+        self._function = function
         self._api = RuntimeApi(address)
         self._extension = Extension(address)
         self._main: asyncio.Task[None] | None = None
@@ -60,11 +77,13 @@ class Runtime:
         self._main = asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
         try:
-            function = await self._start()
+            await self._start()
+        except RestoreFailed:
+            return 1
         except Exception as error:
-            return await self._init_failed(error)
+            return await init_failed(self._api, error)
         try:
-            await self._serve(function)
+            await self._serve()
         except asyncio.CancelledError:
             if not self._ending:
                 raise
@@ -73,18 +92,17 @@ class Runtime:
             logger.error("This environment ends: %s", error)
             return 1
         finally:
-            await self._stop(function)
+            await self._stop()
 
-    async def _start(self) -> LambdaFunction:
+    async def _start(self) -> None:
         snapshot = is_snapshot()
-        function = self._load()
-        lifespan = function.prepare("always")
+        lifespan = self._function.prepare("always")
         if snapshot:
             before_snapshot()
         await self._extension.start()
         if not snapshot:
             await lifespan.start()
-            return function
+            return
         await self._api.restored()
         try:
             after_restore()
@@ -92,36 +110,26 @@ class Runtime:
         except Exception as error:
             await self._api.fail_restore(error)
             raise RestoreFailed from error
-        return function
 
-    async def _serve(self, function: LambdaFunction) -> NoReturn:
-        serving = Serving(self._api, function)
+    async def _serve(self) -> NoReturn:
+        serving = Serving(self._api, self._function)
         while True:
             raw = await self._api.next()
             # In a context of its own: what one invocation sets there the next one does not find.
             await asyncio.create_task(serving.serve(raw), name="hosting-serving")
-
-    async def _init_failed(self, error: Exception) -> int:
-        if not isinstance(error, RestoreFailed):
-            logger.error("The function could not be started: %s", error, exc_info=error)
-            try:
-                await self._api.fail_init(error)
-            except OSError as unreachable:
-                logger.error("The Runtime API could not be told: %s", unreachable)
-        return 1
 
     def _terminate(self) -> None:
         self._ending = True
         if self._main is not None:
             self._main.cancel()
 
-    async def _stop(self, function: LambdaFunction) -> None:
+    async def _stop(self) -> None:
         await self._extension.stop()
-        if function.lifespan is None:
+        if (lifespan := self._function.lifespan) is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN):
-                await function.lifespan.stop()
+                await lifespan.stop()
         except Exception as error:
             # The process ends all the same.
             logger.warning("Shutdown failed: %s", error, exc_info=error)
