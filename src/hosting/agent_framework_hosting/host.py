@@ -85,6 +85,7 @@ class AgentFrameworkHost:
         self._turns = Turns(self._places.conversations(), turn_timeout=limits.turn_timeout.total_seconds())
         self._inbox = inbox
         self._updates: HostUpdates | None = None
+        self._works_on_updates = True
         self._contributions: list[tuple[Channel, ChannelContribution]] | None = None
         self._app: Starlette | None = None
         self._address = ""
@@ -122,7 +123,7 @@ class AgentFrameworkHost:
     @property
     def updates(self) -> HostUpdates | None:
         """The work on accepted updates, for adapters; None where no channel has any."""
-        if self._updates is None:
+        if self._updates is None and self._works_on_updates:
             handlers = {
                 channel.name: contribution.on_update
                 for channel, contribution in self._contribute()
@@ -192,6 +193,9 @@ class AgentFrameworkHost:
             ConfigurationError: As `check_exposure`; or a channel accepts updates that would get lost there.
         """
         self.check_exposure(where)
+        if not self.state.durable and not self._needs_updates:
+            # No channel depends on what would be lost here: the work on updates is not even imported.
+            self._works_on_updates = False
         if (updates := self.updates) is None:
             return
         updates.in_background = False
