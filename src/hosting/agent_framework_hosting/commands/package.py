@@ -99,11 +99,11 @@ def build(arguments: argparse.Namespace, platform: Platform) -> int:
         platform=platform,
         target=Target(arguments.python, arguments.arch, platform.pythons[arguments.python]),
         sources=arguments.sources,
-        requirements=arguments.requirements or beside(arguments.sources[0]),
+        requirements=existing(arguments.requirements or beside(arguments.sources[0])),
         output=arguments.output_dir or arguments.output,
         as_folder=arguments.output_dir is not None,
-        constraints=existing(arguments.constraints),
-        find_links=existing(arguments.find_links),
+        constraints=[existing(path) for path in arguments.constraints],
+        find_links=[existing(path, folder=True) for path in arguments.find_links],
         no_index=arguments.no_index,
         with_supplied=arguments.with_supplied,
         with_bytecode=not arguments.no_bytecode,
@@ -129,11 +129,10 @@ def beside(source: Path) -> Path:
     return found
 
 
-def existing(paths: list[Path]) -> list[Path]:
-    for path in paths:
-        if not path.exists():
-            raise ConfigurationError(f"There is no {path}.")
-    return [path.resolve() for path in paths]
+def existing(path: Path, *, folder: bool = False) -> Path:
+    if not (path.is_dir() if folder else path.is_file()):
+        raise ConfigurationError(f"There is no {'folder' if folder else 'file'} {path}.")
+    return path.resolve()
 
 
 def said(before: str) -> Tell:

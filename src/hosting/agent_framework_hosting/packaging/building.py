@@ -101,6 +101,8 @@ class Builder:
         """Find the wheels of ours, or build them: those of --find-links count first, those in a `dist/` nearby last."""
         order = self.order
         wanted = ours.required(order.requirements)
+        for path in (each for folder in order.find_links for each in folder.glob("*.whl")):
+            ours.check(path)
         given = ours.wheels(order.find_links, wanted)
         folders = ours.sources(self.root)
         missing = [name for name in ours.needed(wanted, folders) if name not in given]

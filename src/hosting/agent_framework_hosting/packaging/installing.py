@@ -83,13 +83,13 @@ def pip_of(*pythons: Path | None) -> Path:
         ConfigurationError: None has.
     """
     for python in pythons:
-        if python is not None and programs.said([str(python), "-P", "-m", "pip", "--version"]) is not None:
+        if python is not None and programs.said([str(python), "-P", "-c", "import pip"]) is not None:
             return python
     raise ConfigurationError("There is neither uv on PATH nor pip in this Python: install one of them (uv is quicker).")
 
 
 def explained(error: programs.Failed, target: Target) -> str:
-    """Give a failed installation's message: what is lacking, what to do, and what the installer said."""
+    """Give the message of an installation that failed: what is lacking, what to do, and what the installer said."""
     said = " ".join(error.said.split())
     unknown = found(UNKNOWN, said)
     if without := found(WITHOUT_WHEEL, said):

@@ -64,14 +64,18 @@ def wheels(folders: Iterable[Path], wanted: Mapping[str, str | None]) -> dict[st
         ConfigurationError: A wheel is none, or has files that would be written outside of it.
     """
     found: dict[str, Path] = {}
-    for path in sorted((each for folder in folders for each in folder.glob("*.whl")), key=version_of):
-        name, version = normalized(path.name.split("-")[0]), path.name.split("-")[1]
-        pinned = wanted.get(name) in (None, version)
-        if is_ours(name) and pinned:
-            found[name] = path.resolve()
+    there = (path for folder in folders for path in folder.glob("*.whl"))
+    for path in sorted(filter(has_our_name, there), key=version_of):
+        name, version = path.name.split("-")[:2]
+        if wanted.get(normalized(name)) in (None, version):
+            found[normalized(name)] = path.resolve()
     for path in found.values():
         check(path)
     return found
+
+
+def has_our_name(wheel: Path) -> bool:
+    return is_ours(normalized(wheel.name.split("-")[0]))
 
 
 def version_of(wheel: Path) -> tuple[tuple[int, ...], int, int]:

@@ -12,7 +12,7 @@ from .artefact import File
 NOTES = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_build.json", "uv_cache.json", "RECORD.jws"}
 SOURCES = {".a", ".c", ".cc", ".cpp", ".cxx", ".lib", ".pxd", ".pxi", ".pyi", ".pyx"}
 TEST = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py")
-TEST_FOLDERS = {"test", "tests"}
+TEST_FOLDERS = {"_tests", "test", "tests"}
 
 
 def pruned(files: Mapping[str, File]) -> dict[str, File]:
@@ -38,17 +38,22 @@ def attached(stub: PurePosixPath, files: Mapping[str, File]) -> bool:
 
 def test_folders(files: Mapping[str, File]) -> Iterator[str]:
     """Yield folders of tests that no module outside of them imports."""
-    parents = {parent for name in files if TEST.fullmatch(PurePosixPath(name).name) for parent in all_parents(name)}
-    for folder in sorted(parent.as_posix() for parent in parents if parent.name in TEST_FOLDERS):
-        dotted = re.escape(folder.replace("/", "."))
-        name = re.escape(PurePosixPath(folder).name)
-        imported = re.compile(
-            rf"(?:\bfrom\s+|\bimport\s+|[\"']){dotted}\b|\bfrom\s+\.+{name}\b|\bfrom\s+\.+\s+import\b[^\n]*\b{name}\b".encode()
-        )
-        outside = (each for each in files if each.endswith(".py") and not each.startswith(f"{folder}/"))
-        if not any(imported.search(files[each].read()) for each in outside):
-            yield folder
+    holding = {parent for name in files if TEST.fullmatch(PurePosixPath(name).name) for parent in parents(name)}
+    for folder in sorted(parent for parent in holding if parent.name in TEST_FOLDERS):
+        modules = (name for name in files if name.endswith(".py") and folder not in parents(name))
+        if not any(imports(PurePosixPath(name), files[name].read(), folder) for name in modules):
+            yield folder.as_posix()
 
 
-def all_parents(name: str) -> list[PurePosixPath]:
+def imports(module: PurePosixPath, text: bytes, folder: PurePosixPath) -> bool:
+    """Tell whether a module imports from the folder, or has its name in quotes; in doubt it does."""
+    dotted, name = re.escape(".".join(folder.parts)), re.escape(folder.name)
+    if re.search(rf"(?:\bfrom\s+|\bimport\s+|[\"']){dotted}\b".encode(), text):
+        return True
+    relative = rf"\bfrom\s+(\.+)(?:{name}\b|\s+import\b[^\n]*\b{name}\b)".encode()
+    dots = (len(found[1]) for found in re.finditer(relative, text))
+    return any(tuple(module.parts[:-count]) == folder.parent.parts for count in dots)
+
+
+def parents(name: str) -> list[PurePosixPath]:
     return list(PurePosixPath(name).parents)[:-1]
