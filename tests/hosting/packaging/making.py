@@ -69,7 +69,8 @@ class Workshop:
         if "--output-dir" not in arguments:
             where += ["--output", str(self.output)]
         code = main(["package", "lambda", *named, *where, *arguments])
-        return code, *self.capsys.readouterr()
+        out, said = self.capsys.readouterr()
+        return code, out, said
 
     def pack(self, *arguments: str, sources: Sequence[Path] = ()) -> str:
         """Run the command without bytecode, which must succeed; gives what it said beside its output."""
