@@ -115,6 +115,30 @@ def test_no_file_of_the_operator_takes_the_place_of_another(workshop: Workshop, 
     assert f"{name} is " in workshop.refused()
 
 
+def test_names_that_are_no_text_are_left_out_and_none_reaches_the_terminal_as_it_is(workshop: Workshop) -> None:
+    for name in ("strange\udcff.py", "strange\udcff"):
+        workshop.write(f"data/{name}/x.txt" if "." not in name else name)
+    workshop.write(".red\x1b[31m")
+    said = workshop.pack()
+    assert workshop.names() == CODE
+    assert said.count("its name is not UTF-8") == 2
+    assert "\x1b" not in said
+
+
+def test_an_artefact_needs_no_package(workshop: Workshop) -> None:
+    workshop.require("# none")
+    workshop.pack()
+    assert workshop.names() == CODE
+
+
+def test_an_output_that_cannot_be_written_is_an_error(workshop: Workshop) -> None:
+    workshop.output.mkdir()
+    code, _, said = workshop.run("--no-bytecode")
+    assert code == 1
+    assert "function.zip" in said
+    assert [path.name for path in workshop.root.iterdir() if path.name.startswith(".")] == []
+
+
 def test_what_is_not_there_is_named(workshop: Workshop) -> None:
     gone = workshop.root / "gone"
     assert "There is no" in workshop.refused(sources=[gone])

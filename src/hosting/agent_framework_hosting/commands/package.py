@@ -109,7 +109,10 @@ def build(arguments: argparse.Namespace, platform: Platform) -> int:
         with_bytecode=not arguments.no_bytecode,
         check=arguments.check,
     )
-    report = Builder(order, tell=said("af-hosting: "), progress=unsaid if arguments.quiet else said("")).run()
+    try:
+        report = Builder(order, tell=said("af-hosting: "), progress=unsaid if arguments.quiet else said("")).run()
+    except OSError as error:
+        raise ConfigurationError(str(error)) from error
     print(json.dumps(report.as_json()) if arguments.json else report.table())
     passed = list(report.passed())
     for problem in passed:

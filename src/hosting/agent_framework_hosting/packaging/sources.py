@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..commands.printing import shown_key
 from ..errors import ConfigurationError
 from .artefact import File, permissions
 
@@ -71,11 +72,14 @@ def contents(root: Path, apart: set[Path], tell: Tell) -> Iterator[tuple[str, Pa
 
 
 def packed_folder(path: Path, root: Path, apart: set[Path], tell: Tell) -> bool:
-    shown = path.relative_to(root).as_posix()
+    shown = printable(path, root)
     if path.name in FOLDERS | TOOLS or path.resolve() in apart or path.name.endswith((".egg-info", ".dist-info")):
         return False
     if path.is_symlink():
         tell(f"{shown} is left out: it is a link to a folder. Name that folder as a source of its own.")
+        return False
+    if not is_text(path.name):
+        tell(f"{shown} is left out: its name is not UTF-8.")
         return False
     if path.name.startswith("."):
         tell(f"{shown} is left out: its name begins with a dot, so it may hold secrets.")
@@ -87,18 +91,32 @@ def packed_folder(path: Path, root: Path, apart: set[Path], tell: Tell) -> bool:
 
 
 def packed_file(path: Path, root: Path, tell: Tell) -> bool:
-    shown, real = path.relative_to(root).as_posix(), path.resolve()
+    shown, real = printable(path, root), path.resolve()
     if not real.exists():
         tell(f"{shown} is left out: it is a link to nothing.")
     elif not real.is_relative_to(root):
         tell(f"{shown} is left out: it is a link out of {root.name}. Name the file as a source of its own.")
     elif not stat.S_ISREG(real.stat().st_mode):
         tell(f"{shown} is left out: it is no file.")
+    elif not is_text(path.name):
+        tell(f"{shown} is left out: its name is not UTF-8.")
     elif why := next(filter(None, (secret(part, real) for part in (path.name, *real.relative_to(root).parts))), None):
         tell(f"{shown} is left out: {why}")
     else:
         return True
     return False
+
+
+def printable(path: Path, root: Path) -> str:
+    return shown_key(path.relative_to(root).as_posix(), longest=None)
+
+
+def is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def secret(name: str, path: Path) -> str | None:
