@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import ConfigurationError
@@ -51,7 +52,11 @@ class Builder:
     def __post_init__(self) -> None:
         self.root = ours.here()
         self.uv = programs.uv(self.root)
-        self.python = programs.python(self.order.target.python, self.uv)
+
+    @cached_property
+    def python(self) -> Path | None:
+        """A Python of the target's version; looked for when it is needed, which may take a second."""
+        return programs.python(self.order.target.python, self.uv)
 
     def run(self) -> Report:
         """Build.
@@ -94,7 +99,8 @@ class Builder:
         wheels = self.wheels_of_ours(work)
         constraints = [*order.constraints, pinned_to(wheels, work / "ours.txt")] if wheels else order.constraints
         wanted = Wanted([order.requirements], constraints, order.find_links, order.no_index)
-        install(order.target, wanted, work / "installed", uv=self.uv, python=self.python)
+        python = None if self.uv is not None else self.python
+        install(order.target, wanted, work / "installed", uv=self.uv, python=python)
         return installed(work / "installed")
 
     def wheels_of_ours(self, work: Path) -> Mapping[str, Path]:
