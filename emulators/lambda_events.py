@@ -1,4 +1,4 @@
-"""Events as AWS sends them, from a request as a client sends it.
+"""Events as AWS sends them, from a request as a client sends it, or from the messages of a queue.
 
 A request is a method, a percent-encoded path, an encoded query string, header lines, cookies and a body. What the
 platform makes of them follows live captures (2026-07): REST API, function URL and ALB keep a path encoded; an HTTP API
@@ -10,6 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -229,6 +230,39 @@ def forwarded(request: HttpRequest, domain: str) -> list[tuple[str, str]]:
         ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Proto", "https"),
     ]
+
+
+def sqs(*bodies: str, fifo_group: str | None = None) -> Event:
+    """A batch of a queue's messages with these bodies; with `fifo_group` of a FIFO queue, all in that group."""
+    queue = "wakes" if fifo_group is None else "wakes.fifo"
+    records = [message(number, body, queue) for number, body in enumerate(bodies, 1)]
+    if fifo_group is not None:
+        for number, record in enumerate(records, 1):
+            record["attributes"] |= {
+                "MessageDeduplicationId": f"once-{number}",
+                "MessageGroupId": fifo_group,
+                "SequenceNumber": f"{18849496460467696128 + 256 * number}",
+            }
+    return {"Records": records}
+
+
+def message(number: int, body: str, queue: str) -> dict[str, Any]:
+    return {
+        "messageId": f"00000000-0000-4000-8000-{number:012}",
+        "receiptHandle": f"handle-{number}",
+        "body": body,
+        "attributes": {
+            "ApproximateReceiveCount": "1",
+            "SentTimestamp": "1795341600000",
+            "SenderId": "123456789012",
+            "ApproximateFirstReceiveTimestamp": "1795341600001",
+        },
+        "messageAttributes": {},
+        "md5OfBody": md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:eu-central-1:123456789012:{queue}",
+        "awsRegion": "eu-central-1",
+    }
 
 
 def grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

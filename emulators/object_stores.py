@@ -1,4 +1,4 @@
-"""S3 and Azure Blob Storage on this machine: moto's server, and Microsoft's Azurite.
+"""S3, SQS and Azure Blob Storage on this machine: moto's server, and Microsoft's Azurite.
 
     with Moto() as s3, Azurite(main) as azure:
         s3.make_bucket("bucket")
@@ -32,7 +32,7 @@ START = 60.0
 VERSION = "2023-11-03"
 MEMORY = 1024
 # Each ends with its standard input, which is a pipe from the process that started it.
-S3_SERVER = Path(__file__).with_name("s3_server.py")
+MOTO_SERVER = Path(__file__).with_name("moto_server.py")
 WATCH = "data:text/javascript,process.stdin.on('end',()=>process.exit(0));process.stdin.resume()"
 
 
@@ -109,15 +109,16 @@ class Emulator:
 
 
 class Moto(Emulator):
-    """S3, as moto has it. It lets everybody do everything."""
+    """S3 and SQS, as moto has them. They let everybody do everything."""
 
     def command(self) -> list[str]:
-        return [sys.executable, os.fspath(S3_SERVER), str(self.port)]
+        return [sys.executable, os.fspath(MOTO_SERVER), str(self.port)]
 
     @property
     def environment(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.port}",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_REGION": "us-east-1",

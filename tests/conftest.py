@@ -77,7 +77,7 @@ def lambda_emulator() -> Path:
 
 @pytest.fixture(scope="session")
 def moto() -> Generator[Moto]:
-    """An S3 with the bucket `bucket`; for tests marked `needs("moto")`."""
+    """An S3 with the bucket `bucket`, and an SQS; for tests marked `needs("moto")`."""
     with Moto() as server:
         server.make_bucket("bucket")
         yield server

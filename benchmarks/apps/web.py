@@ -20,7 +20,10 @@ app = Starlette(routes=[Route("/reply", reply)])
 class Host:
     """What an adapter needs of a host."""
 
-    app = app
+    app, updates = app, None
 
-    def check_platform(self, where: str) -> None:
+    def check_platform(self, where: str, **how: object) -> None:
+        return None
+
+    def path_of(self, channel: str) -> str | None:
         return None

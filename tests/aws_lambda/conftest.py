@@ -22,9 +22,13 @@ class StubHost:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self.updates: Any = None
 
-    def check_platform(self, where: str) -> None:
+    def check_platform(self, where: str, *, within: str) -> None:
         assert where == "AWS Lambda"
+
+    def path_of(self, channel: str) -> str | None:
+        return None
 
 
 @pytest.fixture

@@ -49,9 +49,10 @@ async def hang(request):
     return PlainTextResponse("late")
 
 class Host:
+    updates = None
     app = Starlette(lifespan=lifespan, routes=[
         Route("/tell", tell, methods=["POST"]), Route("/binary", binary), Route("/hang", hang)])
-    def check_platform(self, platform): ...
+    def check_platform(self, platform, **how): ...
 
 async def app(scope, receive, send):
     if scope["type"] == "http" and scope["path"] == "/raise":

@@ -61,12 +61,14 @@ def test_start_up_runs_once_and_before_the_first_invocation(serve: Any) -> None:
 
 
 def test_exposure_is_checked_before_the_app_is_built() -> None:
-    class OpenHost:
+    class OpenHost(StubHost):
+        def __init__(self) -> None: ...
+
         @property
-        def app(self) -> Starlette:
+        def app(self) -> Starlette:  # pyright: ignore[reportIncompatibleVariableOverride]
             raise AssertionError("built")
 
-        def check_platform(self, where: str) -> None:
+        def check_platform(self, where: str, *, within: str) -> None:
             raise ConfigurationError(f"not on {where}")
 
     with pytest.raises(ConfigurationError, match="not on AWS Lambda"):
@@ -192,8 +194,8 @@ async def lifespan(app):
     print("stop", flush=True)
 
 class Host:
-    app = Starlette(lifespan=lifespan)
-    def check_platform(self, platform): ...
+    app, updates = Starlette(lifespan=lifespan), None
+    def check_platform(self, platform, **how): ...
 
 handler = LambdaHandler(Host())
 """
@@ -244,8 +246,9 @@ def test_fork_is_refused_by_name() -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     script = (
-        "import sys, mangum, starlette.requests\n"
+        "import sys, msgspec, starlette.requests\n"
         "import agent_framework_hosting.exchange, agent_framework_hosting.keys, agent_framework_hosting.lifespan\n"
+        "import agent_framework_hosting.auth, agent_framework_hosting.problems\n"
         "import agent_framework_hosting.requests\n"
         "before = set(sys.modules)\n"
         "import agent_framework_hosting_aws_lambda\n"

@@ -21,7 +21,7 @@ from agent_framework_hosting_azure_functions import HostFunctionApp
 
 class Host:
     app = Starlette()
-    def check_platform(self, platform): ...
+    def check_platform(self, platform, **how): ...
 
 class OpenHost(Host):
     def check_platform(self, platform):

@@ -248,7 +248,7 @@ def store_app(
     context = ChannelContext(channel.name, source, turns, store, limits, updates=lambda: updates, delete=delete)
     contribution = channel.contribute(context)
     assert contribution.on_update is not None
-    updates = HostUpdates(StoredMailboxes(conversations), {channel.name: contribution.on_update}, None)
+    updates = HostUpdates(StoredMailboxes(conversations), {channel.name: contribution.on_update}, None, store=store)
 
     async def open_inbox() -> None:
         if working:

@@ -59,7 +59,7 @@ def test_a_host_that_is_not_installed_is_asked_for(module: str, tmp_path: Path) 
     ("module", "needed"),
     [
         ("agent_framework_hosting_invocations", "msgspec"),
-        ("agent_framework_hosting_aws_lambda", "mangum"),
+        ("agent_framework_hosting_aws_lambda", "msgspec"),
         ("agent_framework_hosting_azure_functions", "azure.functions"),
     ],
 )

@@ -27,7 +27,7 @@ DISTRIBUTIONS = {
     "azure.functions": "azure-functions",
     "azurefunctions.extensions.base": "azurefunctions-extensions-base",
     "hypercorn": "hypercorn",
-    "mangum": "mangum",
+    "boto3": "boto3",
     "msgspec": "msgspec",
     "obstore": "obstore",
     "opentelemetry": "opentelemetry-api",

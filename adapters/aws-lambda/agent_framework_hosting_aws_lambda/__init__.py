@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 try:
-    from .auth import iam_identity, jwt_identity
-    from .errors import NoResponse, UnsupportedEvent
+    from .auth import any_of, direct_identity, iam_identity, jwt_identity
+    from .errors import CallFailed, NoResponse, QueueUnavailable, UnsupportedEvent
+    from .function import LambdaFunction
     from .handler import LambdaHandler
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "agent_framework_hosting":
@@ -16,4 +19,28 @@ except ImportError as error:
         path=error.path,
     ) from error
 
-__all__ = ["LambdaHandler", "NoResponse", "UnsupportedEvent", "iam_identity", "jwt_identity"]
+if TYPE_CHECKING:
+    from .sqs import SqsInbox
+
+
+def __getattr__(name: str) -> object:
+    if name == "SqsInbox":  # Late: most functions have no queue.
+        from .sqs import SqsInbox
+
+        return SqsInbox
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "CallFailed",
+    "LambdaFunction",
+    "LambdaHandler",
+    "NoResponse",
+    "QueueUnavailable",
+    "SqsInbox",
+    "UnsupportedEvent",
+    "any_of",
+    "direct_identity",
+    "iam_identity",
+    "jwt_identity",
+]

@@ -6,10 +6,14 @@ nothing there. Whoever may call the function directly (`lambda:InvokeFunction`) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_framework_hosting import ChannelIdentity, isolation_key
+from agent_framework_hosting.auth import Auth, Authenticator
+
+from .direct import DIRECT
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -67,6 +71,39 @@ def jwt_identity(claim: str = "sub") -> Callable[[Request], ChannelIdentity | No
         if issuer is None or value is None:
             return None
         return ChannelIdentity(CHANNEL, isolation_key(issuer, value), {"issuer": issuer, claim: value})
+
+    return identify
+
+
+def direct_identity(name: str = "direct") -> Callable[[Request], ChannelIdentity | None]:
+    """Make an `auth` callable for direct calls (`{"message": …}`): all who may call the function are one caller.
+
+    AWS does not tell who calls. What comes over HTTP is None, whatever it says.
+    """
+    identity = ChannelIdentity(CHANNEL, name)
+
+    def identify(request: Request) -> ChannelIdentity | None:
+        return identity if request.scope.get(DIRECT) is True else None
+
+    return identify
+
+
+def any_of(*auths: Auth) -> Callable[[Request], Awaitable[ChannelIdentity | None]]:
+    """Make an `auth` callable of several: the caller is whom the first of them knows that knows one.
+
+    Raises:
+        ConfigurationError: One of them cannot be used.
+    """
+    known = [Authenticator(auth, channel=CHANNEL).identify for auth in auths]
+
+    async def identify(request: Request) -> ChannelIdentity | None:
+        for each in known:
+            found = None if each is None else each(request)
+            if inspect.isawaitable(found):
+                found = await found
+            if found is not None:
+                return found
+        return None
 
     return identify
 

@@ -1,19 +1,23 @@
-"""One HTTP request through the app: an exchange whose failures are Lambda's."""
+"""One request through the app on a loop that stands still otherwise: an exchange whose failures are Lambda's."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
+from agent_framework_hosting.deadline import set_deadline
 from agent_framework_hosting.exchange import Exchange
 
+from .answers import TOO_LATE, answer_of
 from .errors import NoResponse
+from .events import Answer
 
 if TYPE_CHECKING:
-    from mangum.types import Response, Scope
     from starlette.types import ASGIApp
+
+    from .budget import Budget
+    from .events.http import Scope
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -25,23 +29,31 @@ class Invocation(Exchange):
     (a background task, or Starlette's own 500, which raises after it is sent) is logged, and the response stands.
     """
 
-    __slots__ = ("_failure", "_scope")
+    __slots__ = ("_failure", "_late", "_scope")
 
-    def __init__(self, scope: Scope, body: bytes, state: Mapping[str, Any]) -> None:
+    def __init__(self, scope: Scope, body: bytes) -> None:
         super().__init__(body)
-        if state:
-            scope["state"] = dict(state)
         self._scope = scope
         self._failure: BaseException | None = None
+        self._late = False
 
-    def run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the app to its end on a loop that stands still; `response` tells what became of it."""
-        task = loop.create_task(self._run(app, loop))
+    def run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, budget: Budget | None) -> None:
+        """Run the app to its end, or to that of the budget; `answer` tells what became of it."""
+        task = loop.create_task(self._run(app, loop, budget))
+        end = None if budget is None else loop.call_at(budget.answer, self._cut, task)
         # As `run_until_complete`, less the round of the loop in which that learns of the end.
         while not task.done():
             loop.run_forever()
+        if end is not None:
+            end.cancel()
 
-    async def _run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
+    def _cut(self, task: asyncio.Task[None]) -> None:
+        self._late = True
+        task.cancel()
+
+    async def _run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, budget: Budget | None) -> None:
+        if budget is not None:
+            set_deadline(budget.work)
         try:
             await app(self._scope, self.receive, self.send)
         except BaseException as error:
@@ -49,8 +61,8 @@ class Invocation(Exchange):
         finally:
             loop.stop()
 
-    def response(self) -> Response:
-        """Give the complete response.
+    def answer(self) -> Answer:
+        """Give the complete response, or tell that the time is over.
 
         Raises:
             NoResponse: The app ended without one.
@@ -60,6 +72,8 @@ class Invocation(Exchange):
         if isinstance(failure, (KeyboardInterrupt, SystemExit)):
             raise failure
         if not self.complete:
+            if self._late:
+                return answer_of(TOO_LATE)
             if failure is None:
                 raise NoResponse("The app returned without a complete response: it must send one, to its end.")
             if isinstance(failure, asyncio.CancelledError):
@@ -69,5 +83,4 @@ class Invocation(Exchange):
         if failure is not None:
             method, path = self._scope["method"], self._scope["path"]
             logger.error("An error followed the response to %s %s.", method, path, exc_info=failure)
-        headers = cast("list[list[bytes]]", self.headers)
-        return {"status": self.status, "headers": headers, "body": self.body}
+        return Answer(self.status, self.headers, self.body)

@@ -4,68 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
-from mangum import Mangum
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar, cast
 
 from agent_framework_hosting import ConfigurationError
-from agent_framework_hosting.lifespan import Lifespan
 
-from .events import KINDS, refuse, refuse_malformed
+from .budget import Budget, budget_of
+from .events import Context, Event, HttpEvent, Integration
 from .exchange import Invocation
+from .function import Host, LambdaFunction, is_own_runtime
 from .termination import Termination
+from .triggers import OnEvent, trigger_of
 
-if TYPE_CHECKING:
-    from mangum.types import ASGI, LambdaContext, LambdaEvent
-    from mangum.types import LambdaHandler as EventKind
-    from starlette.types import ASGIApp
-
-    class Host(Protocol):
-        """What a handler needs of an `AgentFrameworkHost`."""
-
-        @property
-        def app(self) -> ASGIApp: ...
-
-        def check_platform(self, where: str) -> None:
-            """Raise ConfigurationError for what must not be reachable from outside, or would be lost here."""
-            ...
+T = TypeVar("T")
 
 
 class LambdaHandler:
-    """Serves a host's app to API Gateway, function URLs and load balancers: `handler = LambdaHandler(host)`.
+    """Serves a host on the stock runtime: `handler = LambdaHandler(host)`; what it serves is told at `LambdaFunction`.
 
     Construct it at module level. Start-up runs there, once, in Lambda's init phase; what it raises is Lambda's init
     error. The event loop made for it is the only one of the process and turns only during an invocation: a task left
     behind by a request stops, and goes on within the next one.
 
-    `base_path` is the path under which a custom domain, or a proxy in front, shows this app. It counts as prefix of
-    whole segments only. Stages are found without it. `exclude_headers` are kept out of responses.
+    Accepted updates are worked on before the response, which they delay; where the host has an `inbox` (`SqsInbox`)
+    that is told of them, and an invocation of its own works on them. No invocation ends with a conversation's lease.
+
+    Our own runtime takes the same handler, and only what it serves: nothing of this class is then used.
 
     Raises:
         ConfigurationError: The host has an open channel, runs in debug mode, or would lose accepted updates here.
         Exception: What the app raised during start-up.
     """
 
-    def __init__(self, host: Host, *, base_path: str = "/", exclude_headers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        base_path: str = "/",
+        exclude_headers: Iterable[str] = (),
+        streaming: Iterable[Integration] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
         if in_event_loop():
             raise RuntimeError("Construct LambdaHandler at module level: it runs start-up on an event loop of its own.")
-        if not hasattr(host, "check_platform"):
-            raise ConfigurationError(f"LambdaHandler takes an AgentFrameworkHost, not {type(host).__name__}.")
-        host.check_platform("AWS Lambda")
-        self._app = host.app
-        self._lifespan = Lifespan(self._app)
+        self.function = LambdaFunction(
+            host, base_path=base_path, exclude_headers=exclude_headers, streaming=streaming, on_event=on_event
+        )
+        if is_own_runtime():  # It starts the function itself, on the loop that serves.
+            return
+        self._lifespan = self.function.prepare("without an inbox")
         self._process = os.getpid()
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
-        # Mangum knows the kinds of events; the exchange with the app is ours.
-        self._mangum = Mangum(
-            cast("ASGI", self._app),
-            lifespan="off",
-            api_gateway_base_path=f"/{base_path.strip('/')}",
-            custom_handlers=cast("list[type[EventKind]]", KINDS),
-            exclude_headers=[*exclude_headers],
-        )
         try:
             self._runner.run(self._lifespan.start())
         except BaseException:
@@ -73,12 +63,13 @@ class LambdaHandler:
             raise
         self._termination = Termination(self._terminate)
 
-    def __call__(self, event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
+    def __call__(self, event: Event, context: Context) -> Any:
         """Serve one invocation.
 
         Raises:
-            UnsupportedEvent: The event is no HTTP request.
+            UnsupportedEvent: The event is none that is served.
             NoResponse: The app ended without a complete response.
+            CallFailed: A direct call was answered with an error.
             Exception: What the app raised before its response was complete.
         """
         if os.getpid() != self._process:
@@ -87,17 +78,38 @@ class LambdaHandler:
             )
         if self._loop.is_running() or in_event_loop():
             raise RuntimeError("LambdaHandler serves one invocation at a time, and not from within an event loop.")
-        if not isinstance(event, dict):  # pyright: ignore[reportUnnecessaryIsInstance]  # any JSON may arrive
-            refuse(event)
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
-        request = self._mangum.infer(event, context)
+        budget = budget_of(context, self._loop)
+        http = self.function.read(event, context)
         try:
-            invocation = Invocation(request.scope, request.body, self._lifespan.state)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            refuse_malformed(event, error)
-        invocation.run(self._app, self._loop)
-        return request(invocation.response())
+            if http is not None:
+                return self._http(http, budget)
+            if trigger_of(event) == "direct":
+                return self._direct(event, context, budget)
+            return self._run(self.function.triggered(event, context, budget))
+        finally:
+            if self.function.owes_work():
+                self._run(self.function.work(budget))
+
+    def _http(self, http: HttpEvent, budget: Budget | None) -> dict[str, Any]:
+        invocation = Invocation(*self.function.request(http))
+        invocation.run(self._app, self._loop, budget)
+        return http.result(invocation.answer())
+
+    def _direct(self, event: Event, context: Context, budget: Budget | None) -> Any:
+        from .direct import direct_result
+
+        invocation = Invocation(*self.function.direct(event, context))
+        invocation.run(self._app, self._loop, budget)
+        return direct_result(invocation.answer())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    @property
+    def _app(self) -> Any:
+        return cast(Any, self.function.app)
 
     def _terminate(self) -> None:
         # Within the 500 ms that SIGTERM leaves; not in the middle of an invocation, nor in a fork.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Mapping
@@ -33,6 +34,8 @@ class Drains:
     def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate]) -> None:
         self.mailboxes = mailboxes
         self.tracer: Tracer | None = None
+        self.enough: float | None = None
+        """Seconds after which an attempt that is cancelled counts as a failed one: a platform has no more to give."""
         self._handlers = handlers
 
     async def accept(self, update: InboundUpdate) -> bool:
@@ -70,7 +73,7 @@ class Drains:
         return self.mailboxes.keys()
 
     async def _process(self, held: HeldUpdate) -> HeldUpdate | None:
-        update = held.update
+        update, began = held.update, asyncio.get_running_loop().time()
         record = start_turn(self.tracer, update.channel, update.isolation_key, held.trace, kind="update")
         try:
             with record.current():
@@ -94,8 +97,20 @@ class Drains:
             return None
         finally:
             if held.active:  # Cancelled, before anything was concluded.
-                await held.release()
+                await self._give_back(held, asyncio.get_running_loop().time() - began)
             record.finish()
+
+    async def _give_back(self, held: HeldUpdate, took: float) -> None:
+        """Leave an update whose attempt was cancelled to a later one; without end only where that may come further."""
+        if self.enough is None or took < self.enough:
+            await held.release()
+            return
+        logger.error(
+            "Attempt %d at an update of channel %r did not end in %.0f s.", held.attempt, held.update.channel, took
+        )
+        await held.fail(
+            f"It did not end in {took:.0f} s, and the platform gives no more: give the function a longer time-out."
+        )
 
     async def _hand_over(self, held: HeldUpdate) -> None:
         """Have the channel process an update, for as long as the right to do so is there."""

@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contained import Contained
+from .deadline import DeadlineReached, current_deadline
 from .errors import TurnConflict
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Enclosure:
     called in it first. A piece that does not suspend is over before anybody could stop it, so only one that does
     pays for being stoppable.
 
+    What is not over at the platform's deadline (`deadline`) is stopped, too.
+
     Raises:
         TurnConflict: The turn has lost its lease already.
     """
@@ -43,6 +46,7 @@ class Enclosure:
         # Holds until the loop has gone round: until then nobody has waited for anything.
         self._checked = False
         self._loop = asyncio.get_running_loop()
+        self._deadline = current_deadline()
         self._guarding = turn if turn is not None and turn.guarded else None
         self._context = copy_context()
         self._context.run(record.enter)
@@ -61,6 +65,7 @@ class Enclosure:
         Raises:
             TurnConflict: The lease was lost.
             Stopped: `stop` was called.
+            DeadlineReached: The platform's deadline came first.
             TargetFailed: As `Contained`.
         """
         if self._guarding is not None and not self._checked:
@@ -118,9 +123,9 @@ class Enclosure:
         return False
 
     async def _suspended(self, steps: Steps[T], awaited: object) -> T:
-        # Without a time: the one way to cancel a block of one's own task that the standard library keeps apart from a
-        # cancellation from outside.
-        scope = self._scope = asyncio.timeout(0 if self._stopped else None)
+        # Also without a time: the one way to cancel a block of one's own task that the standard library keeps apart
+        # from a cancellation from outside.
+        scope = self._scope = asyncio.timeout_at(self._loop.time() if self._stopped else self._deadline)
         try:
             async with scope:
                 value = await going_on(self._context, steps, awaited)
@@ -137,7 +142,7 @@ class Enclosure:
             self._scope = None
         if self._guarding is not None:
             self._guarding.check()
-        raise Stopped
+        raise Stopped if self._stopped else DeadlineReached
 
     def _check(self, work: Awaitable[Any]) -> None:
         assert self._guarding is not None

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .channels import Channel, ChannelContribution, Provisioning
 from .context import ChannelContext
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .updates import Inbox
 
 logger = logging.getLogger("agent_framework.hosting")
+
+Within = Literal["never", "without an inbox", "always"]
+"""When an adapter works on accepted updates within its platform's invocations."""
 
 _NO_CHECKPOINTS = "checkpoint_location is ignored: the target is an agent, which makes no checkpoints."
 
@@ -112,6 +115,10 @@ class AgentFrameworkHost:
             delete=partial(self._places.delete, self._turns.conversations),
         )
 
+    def path_of(self, channel: str) -> str | None:
+        """Give the path of a channel, for adapters; None where there is none of that name."""
+        return next((each.path or "/" for each in self._channels if each.name == channel), None)
+
     @property
     def updates(self) -> HostUpdates | None:
         """The work on accepted updates, for adapters; None where no channel has any."""
@@ -124,7 +131,8 @@ class AgentFrameworkHost:
             if handlers:
                 from .host_updates import HostUpdates
 
-                self._updates = HostUpdates(self._places.mailboxes(self._turns.conversations), handlers, self._inbox)
+                mailboxes, store = self._places.mailboxes(self._turns.conversations), self._places.locations.sessions
+                self._updates = HostUpdates(mailboxes, handlers, self._inbox, store=store)
         return self._updates
 
     @property
@@ -175,8 +183,10 @@ class AgentFrameworkHost:
                 where,
             )
 
-    def check_platform(self, where: str) -> None:
+    def check_platform(self, where: str, *, within: Within = "never") -> None:
         """Make sure that the host can run where its process is frozen, or ended, between two requests.
+
+        `within` tells when the adapter works on accepted updates within the invocations, by `updates.backlog`.
 
         Raises:
             ConfigurationError: As `check_exposure`; or a channel accepts updates that would get lost there.
@@ -185,7 +195,9 @@ class AgentFrameworkHost:
         if (updates := self.updates) is None:
             return
         updates.in_background = False
-        updates.at_work = self.state.durable and self._inbox is not None
+        if works := within == "always" or (within == "without an inbox" and self._inbox is None):
+            updates.work_within()
+        updates.at_work = self.state.durable and (works or self._inbox is not None)
         if not self._needs_updates:
             return
         if not self.state.durable:
@@ -193,7 +205,7 @@ class AgentFrameworkHost:
                 f"A channel acknowledges updates and works on them later; on {where} those would be lost without a "
                 "state_dir that outlives the process."
             )
-        if self._inbox is None:
+        if not works and self._inbox is None:
             raise ConfigurationError(
                 f"A channel works on updates after its answer, when {where} may have frozen the process. Give the host "
                 "inbox=…, which wakes that work, or serve the channel with host.serve()."

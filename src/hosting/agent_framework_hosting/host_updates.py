@@ -7,13 +7,16 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from .backlog import Backlog
 from .drains import Drains
 from .inbox import LocalInbox, Sweeper
 from .updates import InboundUpdate, Inbox, Standing
 
 if TYPE_CHECKING:
     from .channels import OnUpdate
+    from .state.letters import Survey
     from .state.mailboxes import Mailboxes
+    from .state.store import StateStore
 
 WAKE_PATIENCE = 3.0
 """Seconds that the acknowledgement of an update waits for an inbox elsewhere."""
@@ -24,17 +27,23 @@ logger = logging.getLogger("agent_framework.hosting")
 class HostUpdates:
     """Accepts updates, and has them worked on in this process unless an `inbox` wakes the work elsewhere.
 
-    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`. `at_work`
-    tells whether what is accepted is worked on at all, here or where the inbox wakes that.
+    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`, or the
+    `backlog`'s `work`. `at_work` tells whether what is accepted is worked on at all, here or where the inbox wakes
+    that.
     """
 
-    def __init__(self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None) -> None:
+    def __init__(
+        self, mailboxes: Mailboxes, handlers: Mapping[str, OnUpdate], inbox: Inbox | None, *, store: StateStore
+    ) -> None:
         self.drains = Drains(mailboxes, handlers)
         self.in_background = self.at_work = True
         self._mailboxes = mailboxes
+        self._store = store
         self._local = LocalInbox(self.drains.drain)
+        self._elsewhere = inbox
         self._inbox: Inbox = self._local if inbox is None else inbox
         self._sweeper = Sweeper(self.drains.keys, self._inbox)
+        self.backlog: Backlog | None = None
 
     async def accept(self, update: InboundUpdate) -> bool:
         """Keep an update and wake the work on it; False if it is known already.
@@ -60,6 +69,35 @@ class HostUpdates:
     async def interrupt(self, update: InboundUpdate) -> None:
         """End an attempt at an update: as `Mailboxes.interrupt`."""
         await self._mailboxes.interrupt(update)
+
+    def work_within(self) -> Backlog:
+        """Have what is accepted worked off within the platform's own invocations, by the backlog's `work`."""
+        self.in_background = False
+        self._inbox = self.backlog = Backlog(self._local, self._elsewhere)
+        self._sweeper = Sweeper(self.drains.keys, self._inbox)
+        return self.backlog
+
+    async def sweep(self) -> None:
+        """Wake every conversation with unfinished updates.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        await self._sweeper.sweep()
+
+    async def survey(self) -> Survey:
+        """Tell how long updates wait, and how many were set aside.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        from .state.letters import Letters
+
+        return await Letters(self._store).survey()
+
+    async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
+        """Have a conversation looked into: as `Inbox.wake`."""
+        await self._inbox.wake(isolation_key, delay=delay)
 
     def start(self) -> None:
         if self.in_background:

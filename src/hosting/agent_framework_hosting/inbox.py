@@ -64,12 +64,52 @@ class LocalInbox:
         deadline = clock() + grace
         while self._running and clock() < deadline:
             await asyncio.wait(self._running.values(), timeout=deadline - clock())
-        self._open = False
-        for task in (running := [*self._running.values()]):
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=LAST_WORDS)
+        await self.pause(LAST_WORDS)
         self._forget_later()
+
+    async def settled(self, until: float, patience: float) -> None:
+        """Wait until nothing is left but what is due in more than `patience` seconds, or a time of the loop's clock.
+
+        Raises:
+            RuntimeError: Nothing is drained: call `start` before.
+        """
+        if not self._open:
+            raise RuntimeError("An inbox that is not started does not settle.")
+        clock = asyncio.get_running_loop().time
+        while (now := clock()) < until:
+            due = min((timer.when() for timer in self._later.values()), default=until)
+            if self._running:
+                await asyncio.wait(self._running.values(), timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
+            elif due < until and due <= now + patience:
+                await asyncio.sleep(due - now)
+            else:
+                return
+
+    async def pause(self, grace: float) -> None:
+        """Drain no further: what is under way is cancelled and waited for, at most `grace` seconds, and stays noted."""
+        self._open = False
+        for key, task in (running := {**self._running}).items():
+            task.cancel()
+            self._ready[key] = None
+        if running:
+            await asyncio.wait(running.values(), timeout=grace)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any key is noted."""
+        return bool(self._ready or self._later)
+
+    def left(self) -> dict[str, float]:
+        """Give the keys that are noted, with the seconds after which each is due."""
+        now = asyncio.get_running_loop().time()
+        later = {key: max(0.0, timer.when() - now) for key, timer in self._later.items()}
+        return {**dict.fromkeys(self._ready, 0.0), **later}
+
+    def forget(self, key: str) -> None:
+        """Have a key noted no longer."""
+        self._ready.pop(key, None)
+        if (timer := self._later.pop(key, None)) is not None:
+            timer.cancel()
 
     def _forget_later(self) -> None:
         for timer in self._later.values():

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from .auth import AuthenticationFailed, Unauthenticated
 from .body import BodyTooLarge, InvalidBody, UnsupportedBody
+from .deadline import DeadlineReached
 from .errors import (
     HostingError,
     InvalidRequest,
@@ -45,6 +46,7 @@ KINDS: Mapping[type[HostingError], tuple[int, str]] = {
     StateUnavailable: (503, "state_unavailable"),
     MailboxFull: (503, "mailbox_full"),
     StateDamaged: (500, "state_damaged"),
+    DeadlineReached: (504, "deadline_reached"),
     HostingError: (500, "host_error"),
 }
 HIDDEN: Mapping[str, str] = {

@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, trace
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agent_framework.hosting.turns")
 
+_NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
+_platform: ContextVar[Mapping[str, str]] = ContextVar("hosting_platform", default=_NOTHING_TOLD)
 _NO_KEY = "-"
 _NOTHING = nullcontext()
+
+
+def set_platform_attributes(attributes: Mapping[str, str]) -> None:
+    """Have the spans that begin in this context tell in which of the platform's invocations they did."""
+    _platform.set(attributes)
 
 
 def hashed(key: str | None) -> str:
@@ -101,7 +110,7 @@ def start_turn(
         span = tracer.start_span(
             f"hosting.{kind}",
             context=extract(carrier) if carrier else None,
-            attributes={"hosting.channel": channel, "hosting.key": hashed(key)},
+            attributes={**_platform.get(), "hosting.channel": channel, "hosting.key": hashed(key)},
         )
     return TurnRecord(kind, channel, key, span, tracer)
 

@@ -161,7 +161,7 @@ async def desk(
     turns = Turns(conversations, turn_timeout=limits.turn_timeout.total_seconds())
     turns.runner = await source.runner()
     mailboxes = StoredMailboxes(conversations)
-    updates = HostUpdates(mailboxes, {channel.name: channel.on_update}, None)
+    updates = HostUpdates(mailboxes, {channel.name: channel.on_update}, None, store=store)
     channel.contribute(ChannelContext(channel.name, source, turns, store, limits, updates=lambda: updates))
     try:
         yield Desk(channel, mailboxes, updates, times or Times())

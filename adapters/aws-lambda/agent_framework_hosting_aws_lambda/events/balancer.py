@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mangum.handlers import ALB
-
+from .http import Answer, Event, HttpEvent, Scope
 from .responses import encoded_body, header_values
 from .scopes import header_lines, http_scope, query_parameters
 from .targets import Target, below, encoded_target
 
-if TYPE_CHECKING:
-    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
 
-
-class LoadBalancer(ALB):
+class LoadBalancer(HttpEvent):
     """Use Lambda functions as targets of an Application Load Balancer."""
 
     @classmethod
-    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+    def matches(cls, event: Event) -> bool:
         request = event.get("requestContext")
         return isinstance(request, dict) and "elb" in request and "httpMethod" in event
 
     @property
     def target(self) -> Target:
         path: str = self.event.get("path") or "/"
-        base = self.config["api_gateway_base_path"].rstrip("/")
+        base = self.settings.base_path
         rest = below(path, base)
         return encoded_target("", path) if rest is None else encoded_target(base, rest)
 
@@ -46,10 +42,10 @@ class LoadBalancer(ALB):
             client=peer(dict(lines).get(b"x-forwarded-for", b"").decode()),
         )
 
-    def __call__(self, response: Response) -> dict[str, Any]:
-        headers = header_values(response, self.config)
-        body, is_base64 = encoded_body(response, self.event["httpMethod"], headers.get("content-type"))
-        result: dict[str, Any] = {"statusCode": response["status"], "body": body, "isBase64Encoded": is_base64}
+    def result(self, answer: Answer) -> dict[str, Any]:
+        headers = header_values(answer.headers, self.settings)
+        body, is_base64 = encoded_body(answer, self.event["httpMethod"], headers.get("content-type"))
+        result: dict[str, Any] = {"statusCode": answer.status, "body": body, "isBase64Encoded": is_base64}
         # Whether the target group has multi-value headers shows in the request; the response must be alike.
         if self.event.get("multiValueHeaders") is not None:
             result["multiValueHeaders"] = headers
@@ -61,7 +57,7 @@ class LoadBalancer(ALB):
         return result
 
 
-def parameters(event: LambdaEvent) -> Iterator[str]:
+def parameters(event: Event) -> Iterator[str]:
     """Give the query's parts as they were sent: the load balancer has split them and not decoded them."""
     for name, values in query_parameters(event).items():
         for value in [values] if isinstance(values, str) else values:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mangum.handlers import HTTPGateway
-
-from .responses import encoded_body, header_values
+from .http import Answer, Event, Headers, HttpEvent, Integration, Scope
+from .responses import encoded_body, header_values, streamed_headers
 from .scopes import header_lines, http_scope
 from .targets import Target, below, decoded_target, encoded_target
 
-if TYPE_CHECKING:
-    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
 
-
-class HttpApi(HTTPGateway):
+class HttpApi(HttpEvent):
     """Create AWS Lambda proxy integrations for HTTP APIs; Invoking Lambda function URLs."""
 
     @classmethod
-    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+    def matches(cls, event: Event) -> bool:
         # A "type" marks the events of Lambda authorisers, which look much the same.
         return event.get("version") == "2.0" and "rawPath" in event and "type" not in event
+
+    @property
+    def integration(self) -> Integration | None:
+        return "function_url" if self.is_function_url else None
+
+    @property
+    def is_function_url(self) -> bool:
+        return ".lambda-url." in (self.event["requestContext"].get("domainName") or "")
 
     @property
     def method(self) -> str:
@@ -30,9 +34,9 @@ class HttpApi(HTTPGateway):
     def target(self) -> Target:
         request: dict[str, Any] = self.event["requestContext"]
         path: str = self.event["rawPath"]
-        base = self.config["api_gateway_base_path"].rstrip("/")
+        base = self.settings.base_path
         domain: str = request.get("domainName") or ""
-        if ".lambda-url." in domain:
+        if self.is_function_url:
             # Encoded; a base path can only come from a proxy in front.
             rest = below(path, base)
             return encoded_target("", path) if rest is None else encoded_target(base, rest)
@@ -62,12 +66,12 @@ class HttpApi(HTTPGateway):
             client=event["requestContext"]["http"].get("sourceIp"),
         )
 
-    def __call__(self, response: Response) -> dict[str, Any]:
-        headers = header_values(response, self.config)
+    def result(self, answer: Answer) -> dict[str, Any]:
+        headers = header_values(answer.headers, self.settings)
         cookies = headers.pop("set-cookie", None)
-        body, is_base64 = encoded_body(response, self.method, headers.get("content-type"))
+        body, is_base64 = encoded_body(answer, self.method, headers.get("content-type"))
         result: dict[str, Any] = {
-            "statusCode": response["status"],
+            "statusCode": answer.status,
             "headers": {name: ",".join(values) for name, values in headers.items()},
             "body": body,
             "isBase64Encoded": is_base64,
@@ -75,3 +79,14 @@ class HttpApi(HTTPGateway):
         if cookies:
             result["cookies"] = cookies
         return result
+
+    def prelude(self, status: int, headers: Headers) -> dict[str, Any]:
+        values = streamed_headers(headers, self.settings)
+        cookies = values.pop("set-cookie", None)
+        prelude: dict[str, Any] = {
+            "statusCode": status,
+            "headers": {name: ",".join(several) for name, several in values.items()},
+        }
+        if cookies:
+            prelude["cookies"] = cookies
+        return prelude

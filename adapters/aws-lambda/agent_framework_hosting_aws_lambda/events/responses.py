@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mangum.types import LambdaConfig, Response
+from .http import Answer, Headers, Settings
 
 TEXT = frozenset(
     {
@@ -22,12 +20,15 @@ TEXT = frozenset(
     }
 )
 
+# RFC 9110, section 7.6.1.
+HOP_BY_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding")
 
-def header_values(response: Response, config: LambdaConfig) -> dict[str, list[str]]:
+
+def header_values(given: Headers, settings: Settings) -> dict[str, list[str]]:
     """Collect the values of each header by its lower-case name, without the excluded ones."""
     headers: dict[str, list[str]] = {}
-    excluded = config["exclude_headers"]
-    for name, value in response["headers"]:
+    excluded = settings.exclude_headers
+    for name, value in given:
         key = name.decode("latin-1").lower()
         if key in excluded:
             continue
@@ -39,14 +40,22 @@ def header_values(response: Response, config: LambdaConfig) -> dict[str, list[st
     return headers
 
 
-def encoded_body(response: Response, method: str, content_type: list[str] | None) -> tuple[str, bool]:
+def streamed_headers(given: Headers, settings: Settings) -> dict[str, list[str]]:
+    """Collect the values of each header of a response whose end is not known: how it is framed is the platform's."""
+    headers = header_values(given, settings)
+    for name in HOP_BY_HOP:
+        headers.pop(name, None)
+    return headers
+
+
+def encoded_body(answer: Answer, method: str, content_type: list[str] | None) -> tuple[str, bool]:
     """Give the body and whether it is base64.
 
     Text that is UTF-8 goes as it is: a REST API without `BinaryMediaTypes` hands base64 through undecoded. HEAD, 204
     and 304 have no body (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5), whatever the app sent.
     """
-    content = response["body"]
-    if not content or method == "HEAD" or response["status"] in (204, 304):
+    content = answer.body
+    if not content or method == "HEAD" or answer.status in (204, 304):
         return "", False
     if content_type is None or is_text(content_type[-1]):
         try:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from mangum.handlers import APIGateway
-
-from .responses import encoded_body, header_values
+from .http import Answer, Event, Headers, HttpEvent, Integration, Scope
+from .responses import encoded_body, header_values, streamed_headers
 from .scopes import header_lines, http_scope, query_parameters
 from .targets import Target, below, decoded_target, encoded_target
 
-if TYPE_CHECKING:
-    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
 
-
-class RestApi(APIGateway):
+class RestApi(HttpEvent):
     """Lambda proxy integrations in API Gateway: Input format of a Lambda function for proxy integration."""
 
     @classmethod
-    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+    def matches(cls, event: Event) -> bool:
         # A "type" marks the events of Lambda authorisers, which look much the same.
         return "resource" in event and "httpMethod" in event and "requestContext" in event and "type" not in event
+
+    @property
+    def integration(self) -> Integration | None:
+        return None if "version" in self.event else "rest_api"
 
     @property
     def target(self) -> Target:
@@ -32,7 +32,7 @@ class RestApi(APIGateway):
         make = decoded_target if decoded else encoded_target
         if not (request.get("domainName") or "").startswith(f"{request.get('apiId')}."):
             # A custom domain: the base path of its mapping is part of the path, the stage is not.
-            base = self.config["api_gateway_base_path"].rstrip("/")
+            base = self.settings.base_path
             rest = below(path, base)
             return make("", path) if rest is None else make(base, rest)
         if decoded:
@@ -58,13 +58,22 @@ class RestApi(APIGateway):
             client=identity.get("sourceIp"),
         )
 
-    def __call__(self, response: Response) -> dict[str, Any]:
-        headers = header_values(response, self.config)
-        body, is_base64 = encoded_body(response, self.event["httpMethod"], headers.get("content-type"))
+    def result(self, answer: Answer) -> dict[str, Any]:
+        headers = header_values(answer.headers, self.settings)
+        body, is_base64 = encoded_body(answer, self.event["httpMethod"], headers.get("content-type"))
         return {
-            "statusCode": response["status"],
-            "headers": {name: values[0] for name, values in headers.items() if len(values) == 1},
-            "multiValueHeaders": {name: values for name, values in headers.items() if len(values) > 1},
+            "statusCode": answer.status,
+            **single_and_multiple(headers),
             "body": body,
             "isBase64Encoded": is_base64,
         }
+
+    def prelude(self, status: int, headers: Headers) -> dict[str, Any]:
+        return {"statusCode": status, **single_and_multiple(streamed_headers(headers, self.settings))}
+
+
+def single_and_multiple(headers: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "headers": {name: values[0] for name, values in headers.items() if len(values) == 1},
+        "multiValueHeaders": {name: values for name, values in headers.items() if len(values) > 1},
+    }

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from .http import Context, Event, Scope
 from .targets import Target
-
-if TYPE_CHECKING:
-    from mangum.types import LambdaContext, LambdaEvent, Scope
 
 HeaderLines = list[tuple[bytes, bytes]]
 
 
 def http_scope(
-    event: LambdaEvent,
-    context: LambdaContext,
+    event: Event,
+    context: Context,
     *,
     method: str,
     target: Target,
@@ -69,6 +66,6 @@ def server_address(host: str, scheme: str) -> tuple[str, int] | None:
     return host.strip("[]"), 80 if scheme == "http" else 443
 
 
-def query_parameters(event: LambdaEvent) -> Mapping[str, str | list[str]]:
+def query_parameters(event: Event) -> Mapping[str, str | list[str]]:
     """Give the event's parameters, the map with all their values if it has one."""
     return event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}

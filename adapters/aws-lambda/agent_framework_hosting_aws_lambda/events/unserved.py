@@ -1,30 +1,18 @@
-"""Everything else."""
+"""What a function is invoked with, and has no use for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, cast
-
-from mangum.handlers import APIGateway
+from typing import Any, NoReturn, cast
 
 from ..errors import UnsupportedEvent
-
-if TYPE_CHECKING:
-    from mangum.types import LambdaConfig, LambdaContext, LambdaEvent
-
-
-class Unserved(APIGateway):
-    """Refuses the event, so that Lambda counts a failed invocation."""
-
-    @classmethod
-    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> NoReturn:
-        refuse(event)
 
 
 def refuse(event: object) -> NoReturn:
     raise UnsupportedEvent(
-        f"This function was invoked with {description(event)}, which is not an HTTP request. LambdaHandler serves "
-        "API Gateway REST APIs and HTTP APIs, Lambda function URLs and Application Load Balancer target groups; "
-        "give any other trigger a function of its own."
+        f"This function was invoked with {description(event)}. Served are HTTP requests (function URLs, API Gateway's "
+        "REST APIs and HTTP APIs, load balancers), SQS messages that wake, a schedule's {'af-hosting': 'sweep'} and a "
+        "direct call's {'message': …}; give the adapter on_event=… for any other trigger, or give that a function "
+        "of its own."
     )
 
 

@@ -37,6 +37,14 @@ class Seen:
     not_before: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How long the first unfinished update has waited, in seconds, and how many were set aside."""
+
+    oldest: float
+    set_aside: int
+
+
 class Letters:
     """The updates in a store."""
 
@@ -57,6 +65,27 @@ class Letters:
             for name in names:
                 if (seen := await self._dead(name, Letter.named(name))) is not None:
                     yield seen
+
+    async def survey(self, *, looked_at: int = 100) -> Survey:
+        """Look how long updates wait, in at most so many conversations, and how many were set aside.
+
+        Raises:
+            StateUnavailable: The store did not answer.
+        """
+        oldest: float | None = None
+        path = ""
+        async for names in pages(self._store, f"{WAITING}/"):
+            for letter in Letter.all(names):
+                if letter.path == path or looked_at == 0:
+                    continue
+                path, looked_at = letter.path, looked_at - 1
+                seen = await self._waiting(letter.waiting, letter, None)
+                if seen is not None and isinstance(seen.document, Waiting):
+                    oldest = min(seen.document.accepted, oldest or seen.document.accepted)
+        set_aside = 0
+        async for names in pages(self._store, f"{DEAD}/"):
+            set_aside += len(names)
+        return Survey(0.0 if oldest is None else max(0.0, self._wall() - oldest), set_aside)
 
     async def find(self, uid: str) -> Seen:
         """Give the update whose uid begins like that.

@@ -1,4 +1,4 @@
-"""moto's S3 on a port of the loopback interface: `python s3_server.py <port>`, until its standard input ends."""
+"""moto's S3 and SQS on a loopback port: `python moto_server.py <port>`, until its standard input ends."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 
 
 class OneAtATime:
-    """The application of the one service: moto's dispatcher looks for its modules on the disk at every request.
+    """An application for each service: moto's dispatcher looks for its modules on the disk at every request.
 
     Requests that came as a whole are answered one by one. moto looks at a condition first and writes then, so that two
     writers at once could both be right; with S3 one of them always loses.
     """
 
     def __init__(self) -> None:
-        self._service = create_backend_app("s3")
+        self._services = {name: create_backend_app(name) for name in ("s3", "sqs")}
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
+        # Only what goes to SQS names its operation in a header.
+        service = self._services["sqs" if environ.get("HTTP_X_AMZ_TARGET", "").startswith("AmazonSQS.") else "s3"]
         with self._lock:
-            answer = Response.from_app(self._service, environ, buffered=True)
+            answer = Response.from_app(service, environ, buffered=True)
         return answer(environ, start_response)
 
 

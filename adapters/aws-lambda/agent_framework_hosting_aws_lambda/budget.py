@@ -1,0 +1,40 @@
+"""How long an invocation may still work, and what of that is kept to end it in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from .events import Context
+
+MARGIN = 2.0
+"""Seconds that are kept at most: to stop a run, give its conversation back, and answer."""
+
+PART = 0.2
+"""The part of the remaining time that is kept at most."""
+
+
+class Budget(NamedTuple):
+    """Times of the running loop's clock: runs are stopped at `work`, the app itself at `answer`; `total` in seconds."""
+
+    work: float
+    answer: float
+    total: float
+
+    @property
+    def grace(self) -> float:
+        """Seconds in which what was stopped may end."""
+        return self.answer - self.work
+
+
+def budget_of(context: Context, loop: asyncio.AbstractEventLoop) -> Budget | None:
+    """Give what an invocation has; None where the context does not tell."""
+    if (tell := getattr(context, "get_remaining_time_in_millis", None)) is None:
+        return None
+    return budget_for(tell() / 1000, loop.time())
+
+
+def budget_for(remaining: float, now: float) -> Budget:
+    margin = max(0.0, min(MARGIN, PART * remaining))
+    end = now + remaining
+    return Budget(end - margin, end - margin / 2, remaining)

@@ -1,0 +1,81 @@
+"""What the kinds of events that carry HTTP requests have in common."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Protocol
+
+Event = dict[str, Any]
+Scope = dict[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
+Integration = Literal["function_url", "rest_api"]
+"""What may take a response as a stream, where it was set up to."""
+
+
+class Context(Protocol):
+    """What is used of Lambda's context object."""
+
+    @property
+    def aws_request_id(self) -> str: ...
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class Settings(NamedTuple):
+    """`base_path` has no slash at its end, and is "" for none; `exclude_headers` are in lower case."""
+
+    base_path: str = ""
+    exclude_headers: frozenset[str] = frozenset()
+
+
+class Answer(NamedTuple):
+    """A whole response."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class HttpEvent:
+    """A request as a trigger tells it: what the app sees of it, and what the trigger takes as its response.
+
+    The properties and methods raise AttributeError, LookupError, TypeError or ValueError for a damaged event.
+    """
+
+    def __init__(self, event: Event, context: Context, settings: Settings) -> None:
+        self.event = event
+        self.context = context
+        self.settings = settings
+
+    @classmethod
+    def matches(cls, event: Event) -> bool:
+        """Tell whether an event is of this kind; none raises."""
+        raise NotImplementedError
+
+    @property
+    def integration(self) -> Integration | None:
+        """Name what may take the response as a stream; None for what never does."""
+        return None
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope."""
+        raise NotImplementedError
+
+    @property
+    def body(self) -> bytes:
+        body: object = self.event.get("body")
+        if body is None:
+            return b""
+        if not isinstance(body, str):
+            raise TypeError(f"A body is text, not {type(body).__name__}.")
+        return b64decode(body, validate=True) if self.event.get("isBase64Encoded") else body.encode()
+
+    def result(self, answer: Answer) -> dict[str, Any]:
+        """Give what the trigger takes as a whole response."""
+        raise NotImplementedError
+
+    def prelude(self, status: int, headers: Headers) -> dict[str, Any]:
+        """Give what goes before a streamed body; only for an `integration`."""
+        raise NotImplementedError

@@ -1,0 +1,217 @@
+"""One Lambda function: what it does with each kind of event, whichever runtime brings it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+
+from agent_framework_hosting import ConfigurationError
+from agent_framework_hosting.lifespan import Lifespan
+
+from .events import Context, Event, HttpEvent, Settings, http_event, refuse, refuse_malformed
+from .events.http import Integration, Scope
+from .triggers import OnEvent, trigger_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from agent_framework_hosting.host import Within
+    from agent_framework_hosting.host_updates import HostUpdates
+
+    from .budget import Budget
+
+
+class Host(Protocol):
+    """What is used of an `AgentFrameworkHost`."""
+
+    @property
+    def app(self) -> ASGIApp: ...
+
+    @property
+    def updates(self) -> HostUpdates | None: ...
+
+    def check_platform(self, where: str, *, within: Within) -> None: ...
+
+    def path_of(self, channel: str) -> str | None: ...
+
+
+STREAMING = "AF_HOSTING_STREAMING"
+INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
+DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading an event raises where it is not as its trigger makes it."""
+
+_own_runtime = False
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
+
+
+class LambdaFunction:
+    """A host as a Lambda function.
+
+    HTTP requests (function URL, REST and HTTP API, load balancer) go through the host's app, direct calls
+    (`{"message": …}`) to its invocations channel. SQS messages and a schedule's `{"af-hosting": "sweep"}` wake the
+    work on accepted updates; `{"af-hosting": "ping"}` is answered at once. `on_event(event, context)`, sync or async,
+    gets all others, and returns JSON.
+
+    `base_path` is the path under which a custom domain, or a proxy in front, shows this app: it counts as prefix of
+    whole segments only, and stages are found without it. `exclude_headers` are kept out of responses. `streaming`
+    names what takes responses as streams (`function_url`, `rest_api`), which only our runtime can give: as the
+    integration is set up, for an event does not tell. By default `AF_HOSTING_STREAMING` says it, with commas between
+    the words.
+
+    Raises:
+        ConfigurationError: Something of this cannot be used.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        base_path: str = "/",
+        exclude_headers: Iterable[str] = (),
+        streaming: Iterable[Integration] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        if not hasattr(host, "check_platform"):
+            raise ConfigurationError(f"This takes an AgentFrameworkHost, not {type(host).__name__}.")
+        base = f"/{base_path.strip('/')}"
+        self.host = host
+        self.settings = Settings(base.rstrip("/"), frozenset(name.lower() for name in exclude_headers))
+        self.streaming = named_integrations(streaming)
+        self.on_event = on_event
+        self.app: ASGIApp | None = None
+        self.lifespan: Lifespan | None = None
+        self.updates: HostUpdates | None = None
+
+    def prepare(self, within: Within) -> Lifespan:
+        """Make ready to start, and give the app's lifespan; `within` says when updates are worked on in invocations.
+
+        Raises:
+            ConfigurationError: The host has an open channel, runs in debug mode, or would lose accepted updates here.
+        """
+        self.host.check_platform("AWS Lambda", within=within)
+        self.app = self.host.app
+        self.updates = self.host.updates
+        self.lifespan = Lifespan(self.app)
+        return self.lifespan
+
+    def read(self, event: object, context: Context) -> HttpEvent | None:
+        """Give an event as an HTTP request; None for any other one."""
+        return http_event(cast("Event", event), context, self.settings) if isinstance(event, dict) else None
+
+    def request(self, http: HttpEvent) -> tuple[Scope, bytes]:
+        """Give the ASGI scope and the body of a request.
+
+        Raises:
+            UnsupportedEvent: The event is damaged.
+        """
+        try:
+            scope, body = http.scope, http.body
+        except DAMAGED as error:
+            refuse_malformed(http.event, error)
+        return self.with_state(scope), body
+
+    def direct(self, event: Event, context: Context) -> tuple[Scope, bytes]:
+        """Give the ASGI scope and the body of a direct call.
+
+        Raises:
+            ConfigurationError: There is no invocations channel.
+            UnsupportedEvent: The event is damaged.
+        """
+        from .direct import direct_request
+
+        if (path := self.host.path_of("invocations")) is None:
+            raise ConfigurationError(
+                "This function was called with a message, and its host has no channel named 'invocations': give it an "
+                "InvocationsChannel, or call it over HTTP."
+            )
+        try:
+            scope, body = direct_request(event, context, path)
+        except DAMAGED as error:
+            refuse_malformed(event, error)
+        return self.with_state(scope), body
+
+    def with_state(self, scope: Scope) -> Scope:
+        if self.lifespan is not None and (state := self.lifespan.state):
+            scope["state"] = dict(state)
+        return scope
+
+    async def triggered(self, event: object, context: Context, budget: Budget | None) -> Any:
+        """Do what an event asks for that is neither HTTP nor a direct call, and give the invocation's result.
+
+        Raises:
+            UnsupportedEvent: It is none that is known here.
+            StateUnavailable: The store did not answer.
+        """
+        trigger = trigger_of(event)
+        if trigger == "ping":
+            return {"ready": True}
+        if trigger is None:
+            return await self.others(event, context)
+        if self.updates is None:
+            if trigger == "sweep":
+                return {"swept": False}
+            return await self.others(event, context)
+        until = asyncio.get_running_loop().time() + 60.0 if budget is None else budget.work
+        if trigger == "queue":
+            from .sqs_events import work_off
+
+            return await work_off(event, self.updates.drains.drain, self.updates.wake, until=until)
+        from .sweeping import sweep
+
+        return await sweep(self.updates, until=until)
+
+    async def others(self, event: object, context: Context) -> Any:
+        if self.on_event is None:
+            refuse(event)
+        result = self.on_event(cast("Event", event), context)
+        return await result if inspect.isawaitable(result) else result
+
+    def owes_work(self) -> bool:
+        """Whether there may be updates to be worked on in this invocation."""
+        return self.updates is not None and self.updates.backlog is not None and self.updates.backlog.waits
+
+    async def work(self, budget: Budget | None) -> None:
+        """Work on accepted updates until none is left, or the invocation's time is nearly over."""
+        if self.updates is None or (backlog := self.updates.backlog) is None:
+            return
+        if budget is None:
+            await backlog.work(asyncio.get_running_loop().time() + 60.0, grace=5.0)
+            return
+        # What had most of an invocation, and did not come to an end, would not do so in the next one either.
+        self.updates.drains.enough = budget.total / 2
+        await backlog.work(budget.work, grace=budget.grace)
+
+
+def is_own_runtime() -> bool:
+    """Whether this process is one of our own runtime, and not of the stock one."""
+    return _own_runtime
+
+
+def enter_own_runtime() -> None:
+    global _own_runtime  # noqa: PLW0603  # It is one for the process, before any module of the operator's is imported.
+    _own_runtime = True
+
+
+def named_integrations(given: Iterable[Integration] | None) -> frozenset[Integration]:
+    """Read what takes streams.
+
+    Raises:
+        ConfigurationError: A word is none of the two.
+    """
+    words = os.environ.get(STREAMING, "").split(",") if given is None else given
+    names = {word.strip() for word in words} - {""}
+    for name in names:
+        if name not in INTEGRATIONS:
+            refuse_streaming(name)
+    return frozenset(cast("set[Integration]", names))
+
+
+def refuse_streaming(name: str) -> NoReturn:
+    raise ConfigurationError(
+        f"{name[:40]!r} cannot take a response as a stream: streaming=, or {STREAMING}, is made of "
+        f"{' and '.join(INTEGRATIONS)}, with commas between them."
+    )

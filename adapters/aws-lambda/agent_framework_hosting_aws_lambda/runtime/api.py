@@ -1,0 +1,201 @@
+"""The Runtime API (Using the Lambda runtime API, version 2018-06-01), as this runtime uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from base64 import b64encode
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from ..errors import LambdaError
+from .connection import Broken, Connection, Reply
+
+VERSION = "/2018-06-01/runtime"
+STREAMING = {
+    "Lambda-Runtime-Function-Response-Mode": "streaming",
+    "Content-Type": "application/vnd.awslambda.http-integration-response",
+    "Trailer": "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+}
+TRIES = 6
+FIRST_PAUSE = 0.05
+MAX_TRACE = 64
+"""Lines of a stack trace that are told."""
+
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
+
+
+class RuntimeApiFailed(LambdaError):
+    """The Runtime API is gone, or does not want this runtime any more: the process has to end."""
+
+
+class Refused(LambdaError):
+    """The Runtime API did not take a response. `status` is HTTP's: 413 for one that is too large."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Raw(NamedTuple):
+    """An invocation as it comes; `deadline` in seconds since 1970."""
+
+    id: str
+    deadline: float
+    trace_id: str
+    arn: str
+    headers: Mapping[str, str]
+    event: bytes
+
+
+class RuntimeApi:
+    """What one environment's runtime asks and tells, one thing at a time. `address` is `AWS_LAMBDA_RUNTIME_API`."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = Connection(address)
+
+    async def next(self) -> Raw:
+        """Wait for the next invocation, without a time-out: the environment is frozen meanwhile.
+
+        Raises:
+            RuntimeApiFailed: There will be none.
+        """
+        failure: Exception = Broken("It was not asked.")
+        for number in range(TRIES):
+            try:
+                reply = await self._connection.request("GET", f"{VERSION}/invocation/next")
+            except OSError as error:
+                failure = error
+                logger.warning("The Runtime API did not answer: %s", error)
+            else:
+                if reply.status == 200 and "lambda-runtime-aws-request-id" in reply.headers:
+                    return raw_of(reply)
+                failure = Broken(f"It answered {reply.status}.")
+                if reply.status >= 400:  # "Container error. Non-recoverable state. Runtime should exit promptly."
+                    break
+            await asyncio.sleep(FIRST_PAUSE * 2**number)
+        raise RuntimeApiFailed(f"The Runtime API gives no invocations any more: {failure}") from failure
+
+    async def respond(self, id: str, body: bytes) -> None:
+        """Give a whole response.
+
+        Raises:
+            Refused: It was not taken.
+            OSError: The connection ended; it may have been.
+        """
+        headers = {"Content-Type": "application/json"}
+        accept(await self._connection.request("POST", f"{VERSION}/invocation/{id}/response", headers, body))
+
+    async def begin(self, id: str, prelude: Mapping[str, Any]) -> None:
+        """Begin a streamed response: a JSON prelude, eight NUL bytes, then the body, by `send`."""
+        await self._connection.begin(f"{VERSION}/invocation/{id}/response", STREAMING)
+        await self._connection.send(json.dumps(prelude).encode() + bytes(8))
+
+    async def send(self, data: bytes) -> None:
+        """Send a part of a streamed body.
+
+        Raises:
+            OSError: Nobody takes it any more.
+        """
+        await self._connection.send(data)
+
+    async def end(self, error: BaseException | None = None) -> None:
+        """End a streamed response; an error after its beginning goes into trailers.
+
+        Raises:
+            Refused: It was not taken.
+            OSError: The connection ended.
+        """
+        trailers: dict[str, str] = {}
+        if error is not None:
+            told = described(error)
+            trailers = {
+                "Lambda-Runtime-Function-Error-Type": told["errorType"],
+                "Lambda-Runtime-Function-Error-Body": b64encode(json.dumps(told).encode()).decode(),
+            }
+        accept(await self._connection.finish(trailers))
+
+    def abandon(self) -> None:
+        """Give up a response that was begun."""
+        self._connection.close()
+
+    async def fail(self, id: str, error: BaseException) -> None:
+        """Have an invocation count as failed.
+
+        Raises:
+            Refused, OSError: As `respond`.
+        """
+        accept(await self._post_error(f"{VERSION}/invocation/{id}/error", error))
+
+    async def fail_init(self, error: BaseException) -> None:
+        """Have the init count as failed.
+
+        Raises:
+            OSError: The API cannot be reached.
+        """
+        await self._post_error(f"{VERSION}/init/error", error)
+
+    async def restored(self) -> None:
+        """Have the snapshot taken, and wait until an environment is made from it (SnapStart).
+
+        Raises:
+            RuntimeApiFailed: None will be.
+        """
+        try:
+            reply = await self._connection.request("GET", f"{VERSION}/restore/next")
+        except OSError as error:
+            raise RuntimeApiFailed(f"The Runtime API did not answer at the end of the init: {error}") from error
+        finally:
+            # It belongs to the environment that the snapshot was taken of.
+            self._connection.close()
+        if reply.status != 200:
+            raise RuntimeApiFailed(f"The Runtime API answered {reply.status} at the end of the init.")
+
+    async def fail_restore(self, error: BaseException) -> None:
+        """Have the restoring count as failed.
+
+        Raises:
+            OSError: The API cannot be reached.
+        """
+        await self._post_error(f"{VERSION}/restore/error", error)
+
+    async def _post_error(self, path: str, error: BaseException) -> Reply:
+        told = described(error)
+        headers = {"Content-Type": "application/json", "Lambda-Runtime-Function-Error-Type": told["errorType"]}
+        return await self._connection.request("POST", path, headers, json.dumps(told).encode())
+
+
+def raw_of(reply: Reply) -> Raw:
+    headers = reply.headers
+    return Raw(
+        headers["lambda-runtime-aws-request-id"],
+        int(headers.get("lambda-runtime-deadline-ms") or 0) / 1000,
+        headers.get("lambda-runtime-trace-id", ""),
+        headers.get("lambda-runtime-invoked-function-arn", ""),
+        headers,
+        reply.body,
+    )
+
+
+def accept(reply: Reply) -> None:
+    """Make sure that something was taken.
+
+    Raises:
+        Refused: It was not.
+    """
+    if reply.status >= 300:
+        raise Refused(reply.status, f"The Runtime API answered {reply.status} to a response.")
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """Tell an error as Lambda shows it; the trace names code, and no values."""
+    lines = traceback.format_tb(trace) if isinstance(trace := error.__traceback__, TracebackType) else []
+    kind = type(error).__name__
+    return {
+        "errorType": kind if kind.isascii() else "Error",
+        "errorMessage": str(error),
+        "stackTrace": [line.encode("utf-8", "replace").decode() for line in lines[-MAX_TRACE:]],
+    }

@@ -1,0 +1,50 @@
+"""From `module:attribute` to the function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+
+from ..function import LambdaFunction, enter_own_runtime
+from ..handler import LambdaHandler
+
+
+def set_up_path() -> None:
+    """Have found what the stock runtime would find: the function's own code first, what AWS brings last."""
+    root = os.environ.get("LAMBDA_TASK_ROOT", os.getcwd())  # noqa: PTH109
+    sys.path[:] = [root, *(path for path in sys.path if path not in ("", root))]
+    for path in ("/opt/python", os.environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")):
+        if path not in sys.path and os.path.isdir(path):  # noqa: PTH112
+            sys.path.append(path)
+
+
+def load(name: str) -> LambdaFunction:
+    """Import what is named: a host, a `LambdaFunction`, or the `LambdaHandler` that the stock runtime would call.
+
+    It is done outside of any event loop, as the stock runtime does it: modules may run one of their own.
+
+    Raises:
+        ConfigurationError: The name has another form, or is that of something else.
+        Exception: What the import raised.
+    """
+    module, separator, attribute = name.replace(":", ".").rpartition(".")
+    if not separator or not module or not attribute:
+        raise ConfigurationError(f"{name!r} does not name a host: use module:attribute, such as app:host.")
+    enter_own_runtime()
+    imported = importlib.import_module(module.replace("/", "."))
+    try:
+        found: object = getattr(imported, attribute)
+    except AttributeError:
+        raise ConfigurationError(f"Module {module!r} has no attribute {attribute!r}.") from None
+    if isinstance(found, LambdaHandler):
+        return found.function
+    if isinstance(found, LambdaFunction):
+        return found
+    if isinstance(found, AgentFrameworkHost):
+        return LambdaFunction(found)
+    raise ConfigurationError(
+        f"{name!r} is of type {type(found).__name__}: name an AgentFrameworkHost, a LambdaHandler or a LambdaFunction."
+    )

@@ -1,0 +1,63 @@
+"""Managed instances: one environment takes several invocations at once, each in a process of its own.
+
+`AWS_LAMBDA_MAX_CONCURRENCY` says how many. As the stock runtime does it, each process imports the function itself and
+asks for invocations itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+VARIABLE = "AWS_LAMBDA_MAX_CONCURRENCY"
+GRACE = 2.0
+
+
+def wanted() -> int:
+    """Give how many processes the platform asks for; 1 where it does not say."""
+    told = os.environ.get(VARIABLE, "")
+    return max(1, int(told)) if told.isascii() and told.isdecimal() else 1
+
+
+def run_all(count: int, command: Sequence[str]) -> int:
+    """Run a command in so many processes until one ends; then all end, for Lambda to make a new environment.
+
+    Returns:
+        The exit code of the first that ended.
+    """
+    environ = {**os.environ, VARIABLE: ""}
+    processes = [subprocess.Popen(command, env=environ) for _ in range(count)]  # noqa: S603
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    try:
+        return first_ended(processes)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def first_ended(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    by_id = {process.pid: process for process in processes}
+    while True:
+        pid, status = os.wait()
+        if pid in by_id:
+            by_id[pid].returncode = code = os.waitstatus_to_exitcode(status)
+            return code
+
+
+def this_command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", __name__.rpartition(".runtime")[0], *arguments]

@@ -1,0 +1,220 @@
+"""One invocation: what it asks for is done and answered, and then what follows the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from agent_framework_hosting import HostingError
+from agent_framework_hosting.deadline import DeadlineReached, set_deadline
+from agent_framework_hosting.exchange import Exchange
+from agent_framework_hosting.telemetry import set_platform_attributes
+
+from ..answers import BOUND, TOO_LARGE, TOO_LATE, answer_of
+from ..budget import Budget, budget_for
+from ..errors import NoResponse, UnsupportedEvent
+from ..events import Answer, HttpEvent
+from ..events.http import Scope
+from ..triggers import trigger_of
+from .api import Raw, Refused, RuntimeApi
+from .context import InvocationContext
+from .logs import note_ids
+from .streamed import StreamedExchange
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import ASGIApp, Message
+
+    from ..function import LambdaFunction
+
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
+
+
+class Stuck(BaseException):
+    """Something in the process does not end, and cannot be stopped: only the process's own end helps."""
+
+
+class BufferedExchange(Exchange):
+    """An exchange that wakes whoever waits for its end."""
+
+    __slots__ = ("over",)
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.over = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        await super().send(message)
+        if self.complete:
+            self.over.set()
+
+
+class Serving:
+    """Serves invocations of one function, one at a time."""
+
+    def __init__(self, api: RuntimeApi, function: LambdaFunction) -> None:
+        self.api = api
+        self.function = function
+
+    async def serve(self, raw: Raw) -> None:
+        """Serve one invocation to its end; its failures are told and logged, and end nothing else.
+
+        Raises:
+            Stuck: The app does not end.
+        """
+        context = InvocationContext(raw)
+        budget = budget_for(raw.deadline - time.time(), asyncio.get_running_loop().time())
+        note_ids(raw.id, raw.trace_id)
+        set_platform_attributes({"faas.invocation_id": raw.id, "aws.xray.trace_header": raw.trace_id})
+        os.environ["_X_AMZN_TRACE_ID"] = raw.trace_id  # Where AWS's own SDKs look for it.
+        try:
+            await self._answered(raw, context, budget)
+        except (OSError, Refused) as error:
+            logger.error("The response of this invocation did not arrive: %s", error)
+        except Exception as error:
+            told = isinstance(error, HostingError)
+            logger.error("This invocation failed: %s", error, exc_info=None if told else error)
+            await self._fail(raw, error)
+        if self.function.owes_work():
+            await self.function.work(budget)
+
+    async def _answered(self, raw: Raw, context: InvocationContext, budget: Budget) -> None:
+        function = self.function
+        event = decoded(raw.event)
+        http = function.read(event, context)
+        if http is not None:
+            scope, body = function.request(http)
+            if http.integration in function.streaming:
+                await self._stream(raw, http, scope, body, budget)
+            else:
+                await self._buffer(scope, body, budget, lambda answer: self._respond(raw, http, answer))
+        elif trigger_of(event) == "direct":
+            from ..direct import direct_result
+
+            scope, body = function.direct(cast("dict[str, Any]", event), context)
+            await self._buffer(scope, body, budget, lambda answer: self._return(raw, direct_result(answer)))
+        else:
+            async with asyncio.timeout_at(budget.answer):
+                result = await function.triggered(event, context, budget)
+            await self._return(raw, result)
+
+    async def _buffer(
+        self, scope: Scope, body: bytes, budget: Budget, deliver: Callable[[Answer], Awaitable[None]]
+    ) -> None:
+        """Have the app answer, and deliver that as soon as it is whole: the app may go on afterwards."""
+        exchange = BufferedExchange(body)
+        task = self._begin(scope, exchange, budget)
+        try:
+            late = await is_late(task, exchange.over, budget)
+            if exchange.complete:
+                await deliver(Answer(exchange.status, exchange.headers, exchange.body))
+            elif late:
+                await deliver(answer_of(TOO_LATE))
+            else:
+                raise failure_of(task)
+        finally:
+            await self._rest(task, budget, answered=exchange.complete)
+
+    async def _stream(self, raw: Raw, http: HttpEvent, scope: Scope, body: bytes, budget: Budget) -> None:
+        exchange = StreamedExchange(self.api, raw.id, http, body, has_body=scope["method"] != "HEAD")
+        task = self._begin(scope, exchange, budget)
+        try:
+            late = await is_late(task, exchange.over, budget)
+            if exchange.complete or exchange.gone:
+                return
+            if exchange.begun:
+                await exchange.fail(DeadlineReached() if late else failure_of(task))
+            elif late:
+                await self.api.begin(raw.id, http.prelude(*answer_of(TOO_LATE)[:2]))
+                await self.api.send(TOO_LATE.body())
+                await self.api.end()
+            else:
+                raise failure_of(task)
+        finally:
+            await self._rest(task, budget, answered=exchange.begun)
+
+    def _begin(self, scope: Scope, exchange: Exchange | StreamedExchange, budget: Budget) -> asyncio.Task[None]:
+        assert self.function.app is not None
+        return asyncio.create_task(call(self.function.app, scope, exchange, budget.work), name="hosting-invocation")
+
+    async def _rest(self, task: asyncio.Task[None], budget: Budget, *, answered: bool) -> None:
+        """Let what follows the response come to its end, for as long as there is time.
+
+        Raises:
+            Stuck: It does not end.
+        """
+        clock = asyncio.get_running_loop().time
+        if not task.done() and answered:
+            await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=budget.grace)
+        if not task.done():
+            raise Stuck("The app does not end, although it was cancelled.")
+        if not task.cancelled() and (error := task.exception()) is not None and answered:
+            logger.error("An error followed the response.", exc_info=error)
+
+    async def _respond(self, raw: Raw, http: HttpEvent, answer: Answer) -> None:
+        content = msgspec.json.encode(http.result(answer))
+        if len(content) > BOUND:
+            logger.error("A response of %d bytes is too large to be given in one piece.", len(content))
+            content = msgspec.json.encode(http.result(answer_of(TOO_LARGE)))
+        await self.api.respond(raw.id, content)
+
+    async def _return(self, raw: Raw, result: Any) -> None:
+        content = msgspec.json.encode(result)
+        if len(content) > BOUND:
+            raise NoResponse(f"The result has {len(content)} bytes; Lambda takes at most 6 MB.")
+        await self.api.respond(raw.id, content)
+
+    async def _fail(self, raw: Raw, error: Exception) -> None:
+        try:
+            await self.api.fail(raw.id, error)
+        except (OSError, Refused) as refused:
+            logger.error("It could not even be told that this invocation failed: %s", refused)
+
+
+async def call(app: ASGIApp, scope: Scope, exchange: Exchange | StreamedExchange, deadline: float) -> None:
+    """Run the app in the task's own context, in which its runs know the deadline."""
+    set_deadline(deadline)
+    await app(scope, exchange.receive, exchange.send)
+
+
+async def is_late(task: asyncio.Task[None], over: asyncio.Event, budget: Budget) -> bool:
+    """Wait for the end of the response, or of the app; True if the time was over before, and the app was stopped."""
+    waiting = asyncio.ensure_future(over.wait())
+    clock = asyncio.get_running_loop().time
+    try:
+        await asyncio.wait({task, waiting}, timeout=budget.answer - clock(), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if task.done() or over.is_set():
+        return False
+    task.cancel()
+    await asyncio.wait({task}, timeout=budget.grace / 2)
+    return True
+
+
+def failure_of(task: asyncio.Task[None]) -> Exception:
+    """Give why the app ended without a complete response."""
+    if task.cancelled():
+        return NoResponse("The app cancelled its own request: look for a cancelled task or scope.")
+    error = task.exception()
+    if isinstance(error, Exception):
+        return error
+    if error is not None:
+        return NoResponse(f"The app raised {type(error).__name__}.")
+    return NoResponse("The app returned without a complete response: it must send one, to its end.")
+
+
+def decoded(event: bytes) -> object:
+    try:
+        return msgspec.json.decode(event)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnsupportedEvent("This function was invoked with something that is no JSON.") from error
