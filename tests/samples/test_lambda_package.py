@@ -40,3 +40,4 @@ def test_the_sample_is_packed_for_another_machine_and_is_small(workspace: Path, 
     assert {"app.py", "agent_host.py", "agent_app.py"} <= {path.name for path in artefact.iterdir()}
     libraries = [path.name for path in artefact.rglob("*.so")]
     assert libraries and all("aarch64" in name for name in libraries)
+    assert (artefact / "agent_framework_hosting_aws_lambda" / "wrapper").stat().st_mode & 0o777 == 0o755
