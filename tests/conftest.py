@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[], bool]] = {
     "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
     "lambda-emulator": LAMBDA_EMULATOR.is_file,
     "moto": lambda: importlib.util.find_spec("moto") is not None,
+    "pip": lambda: importlib.util.find_spec("ensurepip") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
 }
 
