@@ -1,8 +1,8 @@
 """What SAM and cfn-lint make of a template; runs in `.tools/sam`, which has them.
 
 `python -m tests.infra.sam_side TEMPLATE NAME…` takes `{name: parameters}` as JSON from standard input and gives
-`{name: the settled template}`; beside them, under `""`, the transformed one with all its choices, and under `"faults"` what
-cfn-lint finds in those that were named, a second of work each.
+`{name: the settled template}`. Beside them stand, under `""`, the transformed template with all its choices and, under
+`"faults"`, what cfn-lint finds in those that were named, a second of work each.
 """
 # pyright: reportMissingImports=false
 
