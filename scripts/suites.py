@@ -22,7 +22,7 @@ REPORTS = ROOT / "build" / "reports"
 # What no platform decides, and so has to hold on every Python.
 PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/hosting_responses", "tests/aws_lambda")
 # The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
-PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
+PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto", "sam")
 NO_TESTS = 5
 # What the tests do is mostly waiting.
 PROCESSES = 3

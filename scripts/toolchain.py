@@ -1,4 +1,4 @@
-"""Brings what is not Python of ours: uv, a Python to run on, Node.js, AWS's Lambda emulator and Azurite.
+"""Brings what is not Python of ours: uv, a Python to run on, Node.js, AWS's Lambda emulator, AWS SAM and Azurite.
 
 Everything that is fetched goes into `.tools/`; nothing is installed outside the project.
 """
@@ -27,6 +27,10 @@ EMULATORS = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64
 FETCHED_EMULATOR = TOOLS / "aws-lambda-rie"
 # `LAMBDA_RIE` names another one, which is taken as it is.
 LAMBDA_EMULATOR = Path(os.environ.get("LAMBDA_RIE") or FETCHED_EMULATOR).absolute()
+
+# SAM with its linter and its transform, apart from `.venv`: it wants an older pydantic.
+SAM_HOME = TOOLS / "sam"
+SAM = SAM_HOME / "bin" / "sam"
 
 # Of those before 3.36 any supported Node.js can be the host.
 AZURITE = "azurite@3.35.0"
@@ -161,3 +165,19 @@ def lambda_emulator() -> Path:
             binary.replace(FETCHED_EMULATOR)
         marker.write_text(wanted)
     return FETCHED_EMULATOR
+
+
+def sam() -> Path:
+    """Return the command line of AWS SAM, fetching it where it is not there yet.
+
+    Raises:
+        Lacking: It could not be fetched.
+    """
+    marker = SAM_HOME / ".from"
+    if not marker.exists() or marker.read_text() != AWS_SAM_CLI or not SAM.is_file():
+        make = [uv(), "venv", "-q", "--clear", "--no-project", "--python", sys.executable, SAM_HOME]
+        fetch = [uv(), "pip", "install", "-q", "--python", SAM_HOME / "bin" / "python", AWS_SAM_CLI]
+        if any(subprocess.run(command, check=False).returncode != 0 for command in (make, fetch)):
+            raise Lacking(f"AWS SAM could not be fetched: {AWS_SAM_CLI} could not be installed")
+        marker.write_text(AWS_SAM_CLI)
+    return SAM
