@@ -28,8 +28,9 @@ from agent_framework import (
 from agent_framework.observability import ChatTelemetryLayer
 
 if TYPE_CHECKING:
-    from offline_rules import Tool
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+
+    from offline_rules import Tool
 
 MODEL = "offline-rules"
 
