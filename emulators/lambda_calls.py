@@ -8,7 +8,7 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -192,6 +192,24 @@ class Invocation:
         """
         await self.bell.until(lambda: bool(self.chunks), f"Nothing streamed for {self.id}.", timeout)
         return self.chunks[0]
+
+    async def pieces(self, timeout: float = PATIENCE) -> AsyncGenerator[bytes]:
+        """Give the parts of a streamed payload as they come.
+
+        Raises:
+            TimeoutError: Nothing came for `timeout` seconds.
+        """
+        given: list[bytes] = []
+
+        def is_more() -> bool:
+            return len(self.chunks) > len(given) or self.result is not None
+
+        while True:
+            await self.bell.until(is_more, f"Nothing more of {self.id}.", timeout)
+            if len(given) == len(self.chunks):
+                return
+            given.append(self.chunks[len(given)][1])
+            yield given[-1]
 
     async def received(self, part: bytes, timeout: float = PATIENCE) -> None:
         """Wait until `part` is in the streamed payload.

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from scripts.demo_deployment import Deployment
-from scripts.demo_platforms import Platform, Server
+from scripts.demo_platforms import OwnLambda, Platform, Server
 from tests.support.sse import parse_events
 
 from .conftest import FUNCTIONS, LAMBDA
@@ -28,7 +28,10 @@ def check(stream: str) -> None:
     assert done.data == "[DONE]"
 
 
-@pytest.mark.parametrize("platform", [FUNCTIONS, pytest.param(Server(), id="server")])
+OWN_LAMBDA = pytest.param(OwnLambda(), id="own-lambda")
+
+
+@pytest.mark.parametrize("platform", [FUNCTIONS, OWN_LAMBDA, pytest.param(Server(), id="server")])
 async def test_an_answer_arrives_while_it_is_made(platform: Platform, tmp_path: Path) -> None:
     async with Deployment(platform, tmp_path / "state", settings={"OFFLINE_PACE": str(PACE)}) as deployment:
         await deployment.call({"message": "Hello"})
