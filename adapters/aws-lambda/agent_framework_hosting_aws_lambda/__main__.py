@@ -10,9 +10,13 @@ from functools import partial
 
 from agent_framework_hosting import HostingError
 
+LAST_WORDS = 0.1
+"""Seconds for what is done at exit; with those for an invocation's end and the app's shutdown SIGTERM's 500 ms."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the function that is named, or the one that `_HANDLER` names."""
+    from .runtime.ending import end_within
     from .runtime.loading import load, set_up_path
     from .runtime.logs import set_up_logging
     from .runtime.loop import Runtime, address_of_api
@@ -27,7 +31,13 @@ def main(arguments: Sequence[str]) -> int:
             return run_all(count, this_command(arguments))
         set_up_path()
         set_up_logging()
-        return asyncio.run(Runtime(partial(load, name), address).run())
+        code = 1
+        with asyncio.Runner() as runner:
+            try:
+                code = runner.run(Runtime(partial(load, name), address).run())
+            finally:
+                end_within(LAST_WORDS, code)
+        return code
     except HostingError as error:
         sys.stderr.write(f"agent_framework_hosting_aws_lambda: {error}\n")
         return 1

@@ -13,11 +13,15 @@ from ..errors import LambdaError
 from ..function import LambdaFunction
 from .api import RuntimeApi, RuntimeApiFailed
 from .extension import Extension
+from .processes import watch_parent
 from .serving import Serving, Stuck
 from .snapshot import after_restore, before_snapshot, is_snapshot
 
-SHUTDOWN = 0.4
+SHUTDOWN = 0.3
 """Seconds for the app's shutdown, of the 500 ms that Lambda leaves after SIGTERM."""
+
+LETTING_GO = 0.1
+"""Seconds of them in which an invocation ends that SIGTERM has come into."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -48,22 +52,26 @@ class Runtime:
         self._address = address
         self._api = RuntimeApi(address)
         self._extension = Extension(address)
+        self._function: LambdaFunction | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = False
 
     async def run(self) -> int:
-        """Serve until SIGTERM.
+        """Serve until SIGTERM, or until the parent process ends that started this one of several.
 
         Returns:
             The process's exit code: 0 after SIGTERM, 1 where the init or the loop failed.
         """
         self._main = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.terminate)
+        watch_parent(loop, self.terminate)
         try:
-            function = await self._start()
-        except Exception as error:
-            return await self._init_failed(error)
-        try:
+            try:
+                function = await self._start()
+            except (Exception, SystemExit) as error:
+                await self._init_failed(error)
+                return 1
             await self._serve(function)
         except asyncio.CancelledError:
             if not self._ending:
@@ -73,11 +81,11 @@ class Runtime:
             logger.error("This environment ends: %s", error)
             return 1
         finally:
-            await self._stop(function)
+            await self._stop()
 
     async def _start(self) -> LambdaFunction:
         snapshot = is_snapshot()
-        function = self._load()
+        function = self._function = self._load()
         lifespan = function.prepare("always")
         if snapshot:
             before_snapshot()
@@ -90,8 +98,7 @@ class Runtime:
             after_restore()
             await lifespan.start()
         except Exception as error:
-            await self._api.fail_restore(error)
-            raise RestoreFailed from error
+            raise RestoreFailed("The function could not be started after its restore.") from error
         return function
 
     async def _serve(self, function: LambdaFunction) -> NoReturn:
@@ -99,33 +106,42 @@ class Runtime:
         while True:
             raw = await self._api.next()
             # In a context of its own: what one invocation sets there the next one does not find.
-            await asyncio.create_task(serving.serve(raw), name="hosting-serving")
-
-    async def _init_failed(self, error: Exception) -> int:
-        if not isinstance(error, RestoreFailed):
-            logger.error("The function could not be started: %s", error, exc_info=error)
+            task = asyncio.create_task(serving.serve(raw), name="hosting-serving")
             try:
-                await self._api.fail_init(error)
-            except OSError as unreachable:
-                logger.error("The Runtime API could not be told: %s", unreachable)
-        return 1
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.wait({task}, timeout=LETTING_GO)
+                raise
+            task.result()
 
-    def _terminate(self) -> None:
-        self._ending = True
-        if self._main is not None:
+    async def _init_failed(self, error: Exception | SystemExit) -> None:
+        tell = self._api.fail_init
+        if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
+            error, tell = error.__cause__, self._api.fail_restore
+        logger.error("The function could not be started: %s", error, exc_info=error)
+        try:
+            await tell(error)
+        except OSError as unreachable:
+            logger.error("The Runtime API could not be told: %s", unreachable)
+
+    def terminate(self) -> None:
+        """End: a second call changes nothing."""
+        if self._main is not None and not self._ending:
+            self._ending = True
             self._main.cancel()
 
-    async def _stop(self, function: LambdaFunction) -> None:
+    async def _stop(self) -> None:
         await self._extension.stop()
-        if function.lifespan is None:
+        if self._function is None or self._function.lifespan is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN):
-                await function.lifespan.stop()
+                await self._function.lifespan.stop()
         except Exception as error:
             # The process ends all the same.
             logger.warning("Shutdown failed: %s", error, exc_info=error)
 
 
 class RestoreFailed(LambdaError):
-    """The function could not be started after its snapshot; that was told."""
+    """The function could not be started from its snapshot; the cause is chained."""
