@@ -28,6 +28,10 @@ FETCHED_EMULATOR = TOOLS / "aws-lambda-rie"
 # `LAMBDA_RIE` names another one, which is taken as it is.
 LAMBDA_EMULATOR = Path(os.environ.get("LAMBDA_RIE") or FETCHED_EMULATOR).absolute()
 
+# SAM with its linter and its transform, apart from `.venv`: it wants an older pydantic.
+SAM_HOME = TOOLS / "sam"
+SAM = SAM_HOME / "bin" / "sam"
+
 # Of those before 3.36 any supported Node.js can be the host.
 AZURITE = "azurite@3.35.0"
 AZURITE_MAIN = TOOLS / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"

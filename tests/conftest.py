@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from emulators.object_stores import Azurite, Moto
-from scripts.toolchain import AZURITE_MAIN, LAMBDA_EMULATOR, node
+from scripts.toolchain import AZURITE_MAIN, LAMBDA_EMULATOR, SAM, node
 from scripts.workspace import ROOT
 
 # Contract suites live there: their asserts say as much as those of a test module.
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[], bool]] = {
     "lambda-emulator": LAMBDA_EMULATOR.is_file,
     "moto": lambda: importlib.util.find_spec("moto") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
+    "sam": SAM.is_file,
 }
 
 

@@ -166,8 +166,8 @@ class RuntimeApi:
         except OSError as broken:
             raise Undelivered(f"A streamed response was broken off: {broken}") from broken
 
-    def abandon(self) -> None:
-        """Give up a response that was begun."""
+    def close(self) -> None:
+        """End the connection; a response that was begun is given up."""
         self._connection.close()
 
     async def fail_init(self, error: BaseException) -> None:

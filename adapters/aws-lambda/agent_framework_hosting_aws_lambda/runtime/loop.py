@@ -82,6 +82,7 @@ class Runtime:
             return 1
         finally:
             await self._stop()
+            self._api.close()
 
     async def _start(self) -> LambdaFunction:
         snapshot = is_snapshot()

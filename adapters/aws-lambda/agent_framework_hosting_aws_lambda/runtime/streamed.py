@@ -102,14 +102,14 @@ class StreamedExchange:
             if not self.gone:
                 self.failure = error
                 self._leave()
-                self._api.abandon()
+                self._api.close()
                 logger.error("The response of this invocation did not arrive whole: %s", error)
             raise OSError(str(error)) from error
         except asyncio.CancelledError:
             # A part of it may be on its way: the connection is closed.
             self.failure = Undelivered("The app was cancelled while it sent its response.")
             self._leave()
-            self._api.abandon()
+            self._api.close()
             raise
 
     def _leave(self) -> None:
