@@ -38,13 +38,15 @@ class State(Enum):
 class Misbehaviour:
     """What goes wrong next; counts and lists are used up, `slow` stays.
 
-    `drop_next`: so many requests for the next invocation are hung up on. `garble_next`: so many are answered with what
+    `drop_next`: so many requests for the next invocation are hung up on. `drop_responses`: so many whole responses and
+    errors are, before they are taken. `garble_next`: so many are answered with what
     is no HTTP. `refuse_responses`: statuses for the next response posts; after 413 the caller has its error, and after
     500 the runtime can only exit, as AWS has it. `reset_stream_after`: the next streamed response is broken off after
     so many bytes, so that writing on is a broken pipe. `slow`: streams are read at so many bytes a second.
     """
 
     drop_next: int = 0
+    drop_responses: int = 0
     garble_next: int = 0
     refuse_responses: list[int] = field(default_factory=list[int])
     reset_stream_after: int | None = None

@@ -66,6 +66,9 @@ class Routes:
             match request.method, request.path:
                 case "GET", path if path == f"{RUNTIME}/invocation/next":
                     await self.next(connection, request)
+                case "POST", _ if invocation is not None and self.misbehave.drop_responses:
+                    self.misbehave.drop_responses -= 1
+                    connection.close()
                 case "POST", _ if invocation is not None:
                     respond = self.respond if invocation[2] == "response" else self.report
                     await respond(connection, request, invocation[1])

@@ -1,4 +1,6 @@
-"""AWS's Runtime Interface Emulator with the stock Python runtime: Lambda as it is, on this machine, without docker.
+"""AWS's Runtime Interface Emulator: Lambda as it is, on this machine, without docker.
+
+By default with the stock Python runtime; another one is the `command`.
 
     async with LambdaEmulator("app.handler", binary=emulator, cwd=folder, env={"STATE": "…"}) as function:
         result = await function.invoke(event)
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -48,8 +50,9 @@ class InvocationFailed(Exception):
 class LambdaEmulator:
     """One function, of which at most one instance runs at a time.
 
-    `handler` is `module.name`, imported in `cwd`; `env` comes on top of this process's environment. `timeout` is the
-    function's, in seconds: the emulator ends an invocation after it. `binary` is the emulator's, as an absolute path.
+    `handler` is `module.name`, imported in `cwd`, or what `command` makes of it, which it is added to; `env` comes on
+    top of this process's environment. `timeout` is the function's, in seconds: the emulator ends an invocation after
+    it. `binary` is the emulator's, as an absolute path.
     """
 
     def __init__(
@@ -61,12 +64,13 @@ class LambdaEmulator:
         env: Mapping[str, str] | None = None,
         timeout: int = 30,
         python: str = sys.executable,
+        command: Sequence[str] | None = None,
     ) -> None:
         self.handler = handler
         self.cwd = cwd
         self.timeout = timeout
         self.binary = binary
-        self.python = python
+        self.command = command or (python, "-m", "awslambdaric")
         self.env = {
             **os.environ,
             # With it the runtime polls from a thread and writes JSON as the managed one does.
@@ -127,9 +131,7 @@ class LambdaEmulator:
             f"127.0.0.1:{runtime_port}",
             "--log-level",
             "error",
-            self.python,
-            "-m",
-            "awslambdaric",
+            *self.command,
             self.handler,
         ]
         return subprocess.Popen(

@@ -26,6 +26,11 @@ class Budget(NamedTuple):
         """Seconds in which what was stopped may end."""
         return self.answer - self.work
 
+    @property
+    def end(self) -> float:
+        """When the platform ends the invocation."""
+        return self.answer + self.grace
+
 
 def budget_of(context: Context, loop: asyncio.AbstractEventLoop) -> Budget | None:
     """Give what an invocation has; None where the context does not tell."""

@@ -30,9 +30,10 @@ def trigger_of(event: object) -> Trigger | None:
             return "sweep"
         case _:
             pass
-    if fields.get("source") in WARMERS:
+    source = fields.get("source")
+    if isinstance(source, str) and source in WARMERS:
         return "ping"
-    if fields.get("source") == "aws.events" and fields.get("detail-type") == "Scheduled Event":
+    if source == "aws.events" and fields.get("detail-type") == "Scheduled Event":
         return "sweep"
     if is_sqs(fields):
         return "queue"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import traceback
 from base64 import b64encode
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from ..errors import LambdaError
-from .connection import Broken, Connection, Reply
+from .connection import Answered, Broken, Connection, Reply
 
 VERSION = "/2018-06-01/runtime"
 STREAMING = {
@@ -22,8 +24,14 @@ STREAMING = {
 }
 TRIES = 6
 FIRST_PAUSE = 0.05
+LONGEST = 900.0
+"""Seconds that an invocation has at most, where the API does not say how many (Lambda quotas)."""
+
 MAX_TRACE = 64
 """Lines of a stack trace that are told."""
+
+MAX_MESSAGE = 16 * 1024
+"""Characters of an error's message that are told: in a stream they stand in a header line."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -32,8 +40,12 @@ class RuntimeApiFailed(LambdaError):
     """The Runtime API is gone, or does not want this runtime any more: the process has to end."""
 
 
-class Refused(LambdaError):
-    """The Runtime API did not take a response. `status` is HTTP's: 413 for one that is too large."""
+class Undelivered(LambdaError):
+    """The connection ended, and the answer may not have arrived: no more can be done about it."""
+
+
+class Refused(Undelivered):
+    """The Runtime API did not take an answer. `status` is HTTP's: 413 for one that is too large."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -84,30 +96,63 @@ class RuntimeApi:
 
         Raises:
             Refused: It was not taken.
-            OSError: The connection ended; it may have been.
+            Undelivered: The connection ended; it may have been.
         """
-        headers = {"Content-Type": "application/json"}
-        accept(await self._connection.request("POST", f"{VERSION}/invocation/{id}/response", headers, body))
+        await self._tell(f"{path_of(id)}/response", {"Content-Type": "application/json"}, body)
+
+    async def fail(self, id: str, error: BaseException) -> None:
+        """Have an invocation count as failed.
+
+        Raises:
+            Undelivered: As `respond`.
+        """
+        await self._tell(f"{path_of(id)}/error", *error_report(error))
+
+    async def _tell(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Answer an invocation. Where the connection ends the answer is repeated: no second one is taken."""
+        try:
+            accept(await self._connection.request("POST", path, headers, body))
+        except OSError as error:
+            logger.warning("The connection to the Runtime API ended, and the answer is repeated: %s", error)
+            try:
+                await self._connection.request("POST", path, headers, body)
+            except OSError as again:
+                raise Undelivered(f"The Runtime API takes no answer: {again}") from again
 
     async def begin(self, id: str, prelude: Mapping[str, Any]) -> None:
-        """Begin a streamed response: a JSON prelude, eight NUL bytes, then the body, by `send`."""
-        await self._connection.begin(f"{VERSION}/invocation/{id}/response", STREAMING)
-        await self._connection.send(json.dumps(prelude).encode() + bytes(8))
+        """Begin a streamed response: a JSON prelude, eight NUL bytes, then the body, by `send`.
+
+        Raises:
+            Undelivered: Nobody takes it.
+        """
+        start = json.dumps(prelude).encode() + bytes(8)
+        try:
+            await self._connection.begin(f"{path_of(id)}/response", STREAMING)
+        except OSError as error:
+            raise Undelivered(f"A streamed response could not be begun: {error}") from error
+        await self.send(start)
 
     async def send(self, data: bytes) -> None:
         """Send a part of a streamed body.
 
         Raises:
-            OSError: Nobody takes it any more.
+            Refused: The response is not taken any more.
+            Undelivered: Nobody takes it any more.
         """
-        await self._connection.send(data)
+        try:
+            await self._connection.send(data)
+        except Answered as early:
+            accept(early.reply)
+            raise Undelivered(str(early)) from early
+        except OSError as error:
+            raise Undelivered(f"A streamed response was broken off: {error}") from error
 
     async def end(self, error: BaseException | None = None) -> None:
         """End a streamed response; an error after its beginning goes into trailers.
 
         Raises:
             Refused: It was not taken.
-            OSError: The connection ended.
+            Undelivered: The connection ended.
         """
         trailers: dict[str, str] = {}
         if error is not None:
@@ -116,19 +161,14 @@ class RuntimeApi:
                 "Lambda-Runtime-Function-Error-Type": told["errorType"],
                 "Lambda-Runtime-Function-Error-Body": b64encode(json.dumps(told).encode()).decode(),
             }
-        accept(await self._connection.finish(trailers))
+        try:
+            accept(await self._connection.finish(trailers))
+        except OSError as broken:
+            raise Undelivered(f"A streamed response was broken off: {broken}") from broken
 
-    def abandon(self) -> None:
-        """Give up a response that was begun."""
+    def close(self) -> None:
+        """End the connection; a response that was begun is given up."""
         self._connection.close()
-
-    async def fail(self, id: str, error: BaseException) -> None:
-        """Have an invocation count as failed.
-
-        Raises:
-            Refused, OSError: As `respond`.
-        """
-        accept(await self._post_error(f"{VERSION}/invocation/{id}/error", error))
 
     async def fail_init(self, error: BaseException) -> None:
         """Have the init count as failed.
@@ -136,7 +176,7 @@ class RuntimeApi:
         Raises:
             OSError: The API cannot be reached.
         """
-        await self._post_error(f"{VERSION}/init/error", error)
+        await self._connection.request("POST", f"{VERSION}/init/error", *error_report(error))
 
     async def restored(self) -> None:
         """Have the snapshot taken, and wait until an environment is made from it (SnapStart).
@@ -160,19 +200,19 @@ class RuntimeApi:
         Raises:
             OSError: The API cannot be reached.
         """
-        await self._post_error(f"{VERSION}/restore/error", error)
+        await self._connection.request("POST", f"{VERSION}/restore/error", *error_report(error))
 
-    async def _post_error(self, path: str, error: BaseException) -> Reply:
-        told = described(error)
-        headers = {"Content-Type": "application/json", "Lambda-Runtime-Function-Error-Type": told["errorType"]}
-        return await self._connection.request("POST", path, headers, json.dumps(told).encode())
+
+def path_of(id: str) -> str:
+    return f"{VERSION}/invocation/{quote(id, safe='')}"
 
 
 def raw_of(reply: Reply) -> Raw:
     headers = reply.headers
+    told = headers.get("lambda-runtime-deadline-ms", "")
     return Raw(
         headers["lambda-runtime-aws-request-id"],
-        int(headers.get("lambda-runtime-deadline-ms") or 0) / 1000,
+        int(told) / 1000 if told.isascii() and told.isdecimal() else time.time() + LONGEST,
         headers.get("lambda-runtime-trace-id", ""),
         headers.get("lambda-runtime-invoked-function-arn", ""),
         headers,
@@ -190,12 +230,24 @@ def accept(reply: Reply) -> None:
         raise Refused(reply.status, f"The Runtime API answered {reply.status} to a response.")
 
 
+def error_report(error: BaseException) -> tuple[Mapping[str, str], bytes]:
+    """Give the headers and the body that tell of an error."""
+    told = described(error)
+    headers = {"Content-Type": "application/json", "Lambda-Runtime-Function-Error-Type": told["errorType"]}
+    return headers, json.dumps(told).encode()
+
+
 def described(error: BaseException) -> dict[str, Any]:
     """Tell an error as Lambda shows it; the trace names code, and no values."""
     lines = traceback.format_tb(trace) if isinstance(trace := error.__traceback__, TracebackType) else []
     kind = type(error).__name__
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be told)"
     return {
-        "errorType": kind if kind.isascii() else "Error",
-        "errorMessage": str(error),
-        "stackTrace": [line.encode("utf-8", "replace").decode() for line in lines[-MAX_TRACE:]],
+        # A name made at run time may be anything, and stands in a header.
+        "errorType": kind if kind.isascii() and kind.isidentifier() else "Error",
+        "errorMessage": message[:MAX_MESSAGE],
+        "stackTrace": lines[-MAX_TRACE:],
     }

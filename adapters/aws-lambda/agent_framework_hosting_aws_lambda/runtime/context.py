@@ -25,7 +25,8 @@ class InvocationContext:
         self.log_group_name = environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
         self.log_stream_name = environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
         self.identity = identity_of(raw.headers.get("lambda-runtime-cognito-identity"))
-        self.client_context = told(raw.headers.get("lambda-runtime-client-context"))
+        self.client_context = client_context_of(raw.headers.get("lambda-runtime-client-context"))
+        self.tenant_id = raw.headers.get("lambda-runtime-aws-tenant-id")
         self._deadline = raw.deadline
 
     def get_remaining_time_in_millis(self) -> int:
@@ -46,4 +47,16 @@ def identity_of(header: str | None) -> SimpleNamespace:
     return SimpleNamespace(
         cognito_identity_id=found.get("cognitoIdentityId"),
         cognito_identity_pool_id=found.get("cognitoIdentityPoolId"),
+    )
+
+
+def client_context_of(header: str | None) -> SimpleNamespace | None:
+    """Give what a caller of the Invoke API may send along, with the names that mobile SDKs have for it."""
+    if (found := told(header)) is None:
+        return None
+    client: object = found.get("client")
+    return SimpleNamespace(
+        custom=found.get("custom"),
+        env=found.get("env"),
+        client=SimpleNamespace(**cast("dict[str, Any]", client)) if isinstance(client, dict) else None,
     )

@@ -51,3 +51,4 @@ class Extension:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        self._connection.close()

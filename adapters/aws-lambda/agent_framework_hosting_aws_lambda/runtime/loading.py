@@ -15,10 +15,12 @@ from ..handler import LambdaHandler
 def set_up_path() -> None:
     """Have found what the stock runtime would find: the function's own code first, what AWS brings last."""
     root = os.environ.get("LAMBDA_TASK_ROOT", os.getcwd())  # noqa: PTH109
-    sys.path[:] = [root, *(path for path in sys.path if path not in ("", root))]
-    for path in ("/opt/python", os.environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")):
-        if path not in sys.path and os.path.isdir(path):  # noqa: PTH112
-            sys.path.append(path)
+    brought = [path for path in ("/opt/python", os.environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")) if path != root]
+    sys.path[:] = [
+        root,
+        *(path for path in sys.path if path not in ("", root, *brought)),
+        *(path for path in brought if os.path.isdir(path)),  # noqa: PTH112
+    ]
 
 
 def load(name: str) -> LambdaFunction:

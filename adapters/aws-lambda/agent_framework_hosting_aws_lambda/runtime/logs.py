@@ -6,13 +6,14 @@ controls).
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
 import time
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 OURS = "agent_framework.hosting"
 LEVELS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
@@ -23,12 +24,24 @@ class Ids(NamedTuple):
     trace: str
 
 
+class Latest:
+    """The invocation that is being served, for whoever was begun without a context: threads mostly."""
+
+    ids: Ids | None = None
+
+
 _ids: ContextVar[Ids | None] = ContextVar("hosting_lambda_ids", default=None)
 
 
 def note_ids(request: str, trace: str) -> None:
-    """Say in which invocation the current context works."""
-    _ids.set(Ids(request, trace))
+    """Say in which invocation the current context works, and the process."""
+    Latest.ids = ids = Ids(request, trace)
+    _ids.set(ids)
+
+
+def forget_ids() -> None:
+    """Say that the process works in no invocation; tasks that one has left behind still do."""
+    Latest.ids = None
 
 
 class TextFormat(logging.Formatter):
@@ -42,7 +55,7 @@ class TextFormat(logging.Formatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        ids = _ids.get()
+        ids = _ids.get() or Latest.ids
         record.ids = "-" if ids is None else f"{ids.request} {ids.trace}".rstrip()
         return super().format(record).replace("\n", "\r")
 
@@ -51,7 +64,7 @@ class JsonFormat(logging.Formatter):
     """One JSON object for a record, with the fields that the stock runtime writes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        ids = _ids.get()
+        ids = _ids.get() or Latest.ids
         told: dict[str, object] = {
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname,
@@ -68,7 +81,10 @@ class JsonFormat(logging.Formatter):
 
 def set_up_logging() -> None:
     """Log to standard output, as the platform collects it; our own loggers from INFO on, others from WARNING."""
-    handler = logging.StreamHandler(sys.stdout)
+    stream = sys.stdout
+    # What is printed is not to wait for the next invocation, if there ever is one.
+    cast(io.TextIOWrapper, stream).reconfigure(line_buffering=True)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormat() if os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON" else TextFormat())
     root = logging.getLogger()
     root.addHandler(handler)

@@ -13,12 +13,20 @@ from typing import NoReturn
 from ..errors import LambdaError
 from ..function import LambdaFunction
 from .api import RuntimeApi, RuntimeApiFailed
+from .ending import end_within
 from .extension import Extension
+from .processes import watch_parent
 from .serving import Serving, Stuck
 from .snapshot import after_restore, before_snapshot, is_snapshot
 
-SHUTDOWN = 0.4
+LAST_WORDS = 0.1
+"""Seconds for what is done at exit; with those for an invocation's end and the app's shutdown SIGTERM's 500 ms."""
+
+SHUTDOWN = 0.3
 """Seconds for the app's shutdown, of the 500 ms that Lambda leaves after SIGTERM."""
+
+LETTING_GO = 0.1
+"""Seconds of them in which an invocation ends that SIGTERM has come into."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -42,60 +50,76 @@ def address_of_api() -> str:
 
 
 def run(load: Callable[[], LambdaFunction], address: str) -> int:
-    """Import a function and serve it until the environment ends; returns the process's exit code."""
-    gc.disable()
-    try:
-        function = load()
-    except (Exception, SystemExit) as error:
-        return asyncio.run(init_failed(RuntimeApi(address), error))
-    return asyncio.run(Runtime(function, address).run())
+    """Import a function, outside of any event loop as the stock runtime does, and serve it until the environment ends.
 
-
-def collect_from_here_on() -> None:
-    """Begin to collect garbage: an init makes little, and looking for it would be a tenth of its time.
-
-    What the init has made stays, and need not be looked through ever again.
+    Returns:
+        The process's exit code.
     """
-    gc.freeze()
-    gc.enable()
+    # An init makes little garbage, and looking for it would be a tenth of its time.
+    gc.disable()
+    runtime = Runtime(load, address)
+    runtime.load()
+    code = 1
+    with asyncio.Runner() as runner:
+        try:
+            code = runner.run(runtime.run())
+        finally:
+            end_within(LAST_WORDS, code)
+    return code
 
 
-async def init_failed(api: RuntimeApi, error: BaseException) -> int:
+async def init_failed(api: RuntimeApi, error: Exception | SystemExit) -> int:
+    """Tell that the init failed, or the restoring from its snapshot; gives the process's exit code."""
+    tell = api.fail_init
+    if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
+        error, tell = error.__cause__, api.fail_restore
     logger.error("The function could not be started: %s", error, exc_info=error)
     try:
-        await api.fail_init(error)
+        await tell(error)
     except OSError as unreachable:
         logger.error("The Runtime API could not be told: %s", unreachable)
     return 1
 
 
 class Runtime:
-    """Runs one function in one environment, on one event loop."""
+    """Runs one function in one environment, on one event loop; `load` imports it."""
 
-    def __init__(self, function: LambdaFunction, address: str) -> None:
-        self._function = function
+    def __init__(self, load: Callable[[], LambdaFunction], address: str) -> None:
+        self._load = load
+        self._function: LambdaFunction | None = None
+        self._failure: Exception | SystemExit | None = None
         self._api = RuntimeApi(address)
         self._extension = Extension(address)
         self._main: asyncio.Task[None] | None = None
         self._ending = False
 
+    def load(self) -> None:
+        """Import the function, outside of any event loop; `run` tells what that raised, and imports it otherwise."""
+        try:
+            self._function = self._load()
+        except (Exception, SystemExit) as error:
+            self._failure = error
+
     async def run(self) -> int:
-        """Serve until SIGTERM.
+        """Serve until SIGTERM, or until the parent process ends that started this one of several.
 
         Returns:
             The process's exit code: 0 after SIGTERM, 1 where the init or the loop failed.
         """
         self._main = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.terminate)
+        watch_parent(loop, self.terminate)
         try:
-            await self._start()
-        except RestoreFailed:
-            return 1
-        except Exception as error:
-            return await init_failed(self._api, error)
-        collect_from_here_on()
-        try:
-            await self._serve()
+            try:
+                function = await self._start()
+            except (Exception, SystemExit) as error:
+                return await init_failed(self._api, error)
+            # What the init has made stays, and need not be looked through ever again.
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
+            await self._serve(function)
         except asyncio.CancelledError:
             if not self._ending:
                 raise
@@ -105,39 +129,51 @@ class Runtime:
             return 1
         finally:
             await self._stop()
+            self._api.close()
 
-    async def _start(self) -> None:
+    async def _start(self) -> LambdaFunction:
         snapshot = is_snapshot()
-        lifespan = self._function.prepare("always")
+        if self._failure is not None:
+            raise self._failure
+        function = self._function = self._function or self._load()
+        lifespan = function.prepare("always")
         if snapshot:
             before_snapshot()
         await self._extension.start()
         if not snapshot:
             await lifespan.start()
-            return
+            return function
         await self._api.restored()
         try:
             after_restore()
             await lifespan.start()
         except Exception as error:
-            await self._api.fail_restore(error)
-            raise RestoreFailed from error
+            raise RestoreFailed("The function could not be started after its restore.") from error
+        return function
 
-    async def _serve(self) -> NoReturn:
-        serving = Serving(self._api, self._function)
+    async def _serve(self, function: LambdaFunction) -> NoReturn:
+        serving = Serving(self._api, function)
         while True:
             raw = await self._api.next()
             # In a context of its own: what one invocation sets there the next one does not find.
-            await asyncio.create_task(serving.serve(raw), name="hosting-serving")
+            task = asyncio.create_task(serving.serve(raw), name="hosting-serving")
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.wait({task}, timeout=LETTING_GO)
+                raise
+            task.result()
 
-    def _terminate(self) -> None:
-        self._ending = True
-        if self._main is not None:
+    def terminate(self) -> None:
+        """End: a second call changes nothing."""
+        if self._main is not None and not self._ending:
+            self._ending = True
             self._main.cancel()
 
     async def _stop(self) -> None:
         await self._extension.stop()
-        if (lifespan := self._function.lifespan) is None:
+        if self._function is None or (lifespan := self._function.lifespan) is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN):
@@ -148,4 +184,4 @@ class Runtime:
 
 
 class RestoreFailed(LambdaError):
-    """The function could not be started after its snapshot; that was told."""
+    """The function could not be started from its snapshot; the cause is chained."""

@@ -1,16 +1,18 @@
 """Managed instances: one environment takes several invocations at once, each in a process of its own.
 
 `AWS_LAMBDA_MAX_CONCURRENCY` says how many. As the stock runtime does it, each process imports the function itself and
-asks for invocations itself.
+asks for invocations itself. The standard input of each is a pipe that only its parent could write to: it ends when the
+parent does, however that ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 VARIABLE = "AWS_LAMBDA_MAX_CONCURRENCY"
@@ -30,7 +32,7 @@ def run_all(count: int, command: Sequence[str]) -> int:
         The exit code of the first that ended.
     """
     environ = {**os.environ, VARIABLE: ""}
-    processes = [subprocess.Popen(command, env=environ) for _ in range(count)]  # noqa: S603
+    processes: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in processes:
@@ -38,6 +40,8 @@ def run_all(count: int, command: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, pass_on)
     try:
+        for _ in range(count):
+            processes.append(subprocess.Popen(command, env=environ, stdin=subprocess.PIPE))  # noqa: PERF401, S603
         return first_ended(processes)
     finally:
         for process in processes:
@@ -48,6 +52,19 @@ def run_all(count: int, command: Sequence[str]) -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def watch_parent(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
+    """In one of several processes, call `ended` once the one that started it has ended."""
+    if os.environ.get(VARIABLE) != "":
+        return
+
+    def read() -> None:
+        if not os.read(0, 1):
+            loop.remove_reader(0)
+            ended()
+
+    loop.add_reader(0, read)
 
 
 def first_ended(processes: Sequence[subprocess.Popen[bytes]]) -> int:

@@ -21,9 +21,10 @@ from ..errors import NoResponse, UnsupportedEvent
 from ..events import Answer, HttpEvent
 from ..events.http import Scope
 from ..triggers import trigger_of
-from .api import Raw, Refused, RuntimeApi
+from .api import Raw, RuntimeApi, Undelivered
 from .context import InvocationContext
-from .logs import note_ids
+from .logs import forget_ids, note_ids
+from .streamed import BOUND as STREAM_BOUND
 from .streamed import StreamedExchange
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ class BufferedExchange(Exchange):
 class Serving:
     """Serves invocations of one function, one at a time."""
 
-    def __init__(self, api: RuntimeApi, function: LambdaFunction) -> None:
+    def __init__(self, api: RuntimeApi, function: LambdaFunction, *, stream_bound: int = STREAM_BOUND) -> None:
         self.api = api
         self.function = function
+        self.stream_bound = stream_bound
 
     async def serve(self, raw: Raw) -> None:
         """Serve one invocation to its end; its failures are told and logged, and end nothing else.
@@ -74,15 +76,24 @@ class Serving:
         set_platform_attributes({"faas.invocation_id": raw.id, "aws.xray.trace_header": raw.trace_id})
         os.environ["_X_AMZN_TRACE_ID"] = raw.trace_id  # Where AWS's own SDKs look for it.
         try:
-            await self._answered(raw, context, budget)
-        except (OSError, Refused) as error:
+            await self._told(raw, self._answered(raw, context, budget))
+            if self.function.owes_work():
+                await self.function.work(budget)
+        except Exception as error:
+            logger.error("The work after the response failed: %s", error, exc_info=error)
+        finally:
+            forget_ids()
+
+    async def _told(self, raw: Raw, work: Awaitable[None]) -> None:
+        """Do what answers an invocation; if it fails, tell that, and log it."""
+        try:
+            await work
+        except Undelivered as error:
             logger.error("The response of this invocation did not arrive: %s", error)
         except Exception as error:
-            told = isinstance(error, HostingError)
-            logger.error("This invocation failed: %s", error, exc_info=None if told else error)
+            expected = isinstance(error, HostingError)
+            logger.error("This invocation failed: %s", error, exc_info=None if expected else error)
             await self._fail(raw, error)
-        if self.function.owes_work():
-            await self.function.work(budget)
 
     async def _answered(self, raw: Raw, context: InvocationContext, budget: Budget) -> None:
         function = self.function
@@ -93,19 +104,29 @@ class Serving:
             if http.integration in function.streaming:
                 await self._stream(raw, http, scope, body, budget)
             else:
-                await self._buffer(scope, body, budget, lambda answer: self._respond(raw, http, answer))
+                await self._buffer(raw, scope, body, budget, lambda answer: self._respond(raw, http, answer))
         elif trigger_of(event) == "direct":
             from ..direct import direct_result
 
             scope, body = function.direct(cast("dict[str, Any]", event), context)
-            await self._buffer(scope, body, budget, lambda answer: self._return(raw, direct_result(answer)))
+
+            async def give(answer: Answer) -> None:
+                await self._return(raw, direct_result(answer))
+
+            await self._buffer(raw, scope, body, budget, give)
         else:
-            async with asyncio.timeout_at(budget.answer):
-                result = await function.triggered(event, context, budget)
-            await self._return(raw, result)
+            await self._return(raw, await self._triggered(event, context, budget))
+
+    async def _triggered(self, event: object, context: InvocationContext, budget: Budget) -> Any:
+        scope = asyncio.timeout_at(budget.answer)
+        try:
+            async with scope:
+                return await self.function.triggered(event, context, budget)
+        except TimeoutError as error:
+            raise (DeadlineReached() if scope.expired() else error) from error
 
     async def _buffer(
-        self, scope: Scope, body: bytes, budget: Budget, deliver: Callable[[Answer], Awaitable[None]]
+        self, raw: Raw, scope: Scope, body: bytes, budget: Budget, deliver: Callable[[Answer], Awaitable[None]]
     ) -> None:
         """Have the app answer, and deliver that as soon as it is whole: the app may go on afterwards."""
         exchange = BufferedExchange(body)
@@ -113,31 +134,33 @@ class Serving:
         try:
             late = await is_late(task, exchange.over, budget)
             if exchange.complete:
-                await deliver(Answer(exchange.status, exchange.headers, exchange.body))
+                await self._told(raw, deliver(Answer(exchange.status, exchange.headers, exchange.body)))
             elif late:
-                await deliver(answer_of(TOO_LATE))
+                await self._told(raw, deliver(answer_of(TOO_LATE)))
             else:
                 raise failure_of(task)
         finally:
             await self._rest(task, budget, answered=exchange.complete)
 
     async def _stream(self, raw: Raw, http: HttpEvent, scope: Scope, body: bytes, budget: Budget) -> None:
-        exchange = StreamedExchange(self.api, raw.id, http, body, has_body=scope["method"] != "HEAD")
+        has_body = scope["method"] != "HEAD"
+        exchange = StreamedExchange(self.api, raw.id, http, body, has_body=has_body, bound=self.stream_bound)
         task = self._begin(scope, exchange, budget)
         try:
             late = await is_late(task, exchange.over, budget)
-            if exchange.complete or exchange.gone:
-                return
-            if exchange.begun:
-                await exchange.fail(DeadlineReached() if late else failure_of(task))
+            if exchange.gone:
+                # For the case that nothing of it has arrived; if something has, this counts no more.
+                await self._fail(raw, DeadlineReached() if late or exchange.failure is None else exchange.failure)
+            elif exchange.complete:
+                pass
+            elif exchange.begun:
+                await self._told(raw, exchange.fail(DeadlineReached() if late else failure_of(task)))
             elif late:
-                await self.api.begin(raw.id, http.prelude(*answer_of(TOO_LATE)[:2]))
-                await self.api.send(TOO_LATE.body())
-                await self.api.end()
+                await self._told(raw, exchange.replace(answer_of(TOO_LATE)))
             else:
                 raise failure_of(task)
         finally:
-            await self._rest(task, budget, answered=exchange.begun)
+            await self._rest(task, budget, answered=exchange.complete)
 
     def _begin(self, scope: Scope, exchange: Exchange | StreamedExchange, budget: Budget) -> asyncio.Task[None]:
         assert self.function.app is not None
@@ -154,11 +177,12 @@ class Serving:
             await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
         if not task.done():
             task.cancel()
-            await asyncio.wait({task}, timeout=budget.grace)
+            # Half of what is left at most: the process has to end, too, before the platform ends it.
+            await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, (budget.end - clock()) / 2)))
         if not task.done():
             raise Stuck("The app does not end, although it was cancelled.")
         if not task.cancelled() and (error := task.exception()) is not None and answered:
-            logger.error("An error followed the response.", exc_info=error)
+            logger.error("An error followed the response: %s", error, exc_info=error)
 
     async def _respond(self, raw: Raw, http: HttpEvent, answer: Answer) -> None:
         content = msgspec.json.encode(http.result(answer))
@@ -176,8 +200,8 @@ class Serving:
     async def _fail(self, raw: Raw, error: Exception) -> None:
         try:
             await self.api.fail(raw.id, error)
-        except (OSError, Refused) as refused:
-            logger.error("It could not even be told that this invocation failed: %s", refused)
+        except Undelivered as undelivered:
+            logger.warning("It was not taken that this invocation failed: %s", undelivered)
 
 
 async def call(app: ASGIApp, scope: Scope, exchange: Exchange | StreamedExchange, deadline: float) -> None:

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
 
-from .api import Refused, RuntimeApi
+from .api import RuntimeApi, Undelivered
 
 if TYPE_CHECKING:
     from starlette.types import Message
 
-    from ..events import HttpEvent
+    from ..events import Answer, HttpEvent
 
 BOUND = 200 * 1024 * 1024
 """Bytes that a streamed response has at most (Lambda quotas)."""
+
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
 class StreamedExchange:
     """The two ends that an app talks to (ASGI specification, HTTP Connection Scope), over a streamed response.
 
-    The app's first message begins it. Once nobody takes it any more, `send` raises OSError, and `receive` tells of a
-    disconnect: Lambda does not say when a client goes, but an invocation may be over before its response.
+    The first part of the app's body begins it: what fails before is a failed invocation. Once nobody takes it any more
+    it is `gone`: `send` raises OSError, and `receive` tells of a disconnect. `bound` in bytes.
     """
 
-    def __init__(self, api: RuntimeApi, id: str, http: HttpEvent, body: bytes, *, has_body: bool) -> None:
+    def __init__(
+        self, api: RuntimeApi, id: str, http: HttpEvent, body: bytes, *, has_body: bool, bound: int = BOUND
+    ) -> None:
         self.begun = False
         self.complete = False
         self.gone = False
+        self.failure: Exception | None = None
         self._api = api
         self._id = id
         self._http = http
         self._body: bytes | None = body
         self._has_body = has_body
+        self._bound = bound
         self._start: Message | None = None
         self._sent = 0
         self.over = asyncio.Event()
@@ -58,36 +65,52 @@ class StreamedExchange:
         """End a response that was begun with an error.
 
         Raises:
-            Refused, OSError: As `RuntimeApi.end`.
+            Undelivered: It does not arrive.
         """
         self._leave()
         await self._api.end(error)
 
+    async def replace(self, answer: Answer) -> None:
+        """Answer in the app's stead, which has not begun; nothing of what it may still send counts.
+
+        Raises:
+            Undelivered: It does not arrive.
+        """
+        self._leave()
+        await self._api.begin(self._id, self._http.prelude(answer.status, answer.headers))
+        await self._api.send(answer.body if self._has_body else b"")
+        await self._api.end()
+
     async def _hand_on(self, start: Message, message: Message) -> None:
-        body: bytes = message.get("body", b"") if self._has_body else b""
+        body: bytes = message.get("body", b"") if self._has_body and start["status"] not in (204, 304) else b""
+        prelude = None if self.begun else self._http.prelude(start["status"], start.get("headers", ()))
         try:
-            if not self.begun:
+            if prelude is not None:
                 self.begun = True
-                await self._api.begin(self._id, self._prelude(start))
+                await self._api.begin(self._id, prelude)
             self._sent += len(body)
-            if self._sent > BOUND:
-                raise Refused(413, "A streamed response has at most 200 MB.")
+            if self._sent > self._bound:
+                raise Undelivered(f"A streamed response has at most {self._bound} bytes.")
             await self._api.send(body)
+            if self.gone:  # Ended meanwhile.
+                raise Undelivered("The response has been ended.")
             if not message.get("more_body", False):
                 self.complete = True
                 await self._api.end()
                 self.over.set()
-        except (OSError, Refused):
-            self._leave()
-            self._api.abandon()
-            raise
+        except Undelivered as error:
+            if not self.gone:
+                self.failure = error
+                self._leave()
+                self._api.close()
+                logger.error("The response of this invocation did not arrive whole: %s", error)
+            raise OSError(str(error)) from error
         except asyncio.CancelledError:
             # A part of it may be on its way: the connection is closed.
+            self.failure = Undelivered("The app was cancelled while it sent its response.")
             self._leave()
+            self._api.close()
             raise
-
-    def _prelude(self, start: Message) -> dict[str, Any]:
-        return self._http.prelude(start["status"], start.get("headers", ()))
 
     def _leave(self) -> None:
         self.gone = True
