@@ -147,7 +147,8 @@ class Azurite(Emulator):
 
     def command(self) -> list[str]:
         return [
-            *(self.node, f"--import={WATCH}", "--max-old-space-size=1024", os.fspath(self.main)),
+            *(self.node, f"--import={WATCH}", "--max-old-space-size=1024", "--max-semi-space-size=64"),
+            os.fspath(self.main),
             *("--blobHost", "127.0.0.1", "--blobPort", str(self.port)),
             *("--inMemoryPersistence", "--extentMemoryLimit", str(MEMORY)),
             *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
