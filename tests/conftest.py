@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +26,9 @@ pytest.register_assert_rewrite("tests.support")
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# Seconds. What a module begins by then is done long before it is ten minutes old.
+AZURITE_GETS_OLD = 120
 
 PARTS: dict[str, Callable[[], bool]] = {
     "azurite": lambda: AZURITE_MAIN.is_file() and node() is not None,
@@ -82,12 +89,36 @@ def moto() -> Generator[Moto]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def azurite() -> Generator[Azurite]:
-    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`.
+class Azurites:
+    """One Azurite after another: after ten minutes it looks for garbage, and answers nobody meanwhile."""
 
-    One for each module: after ten minutes Azurite looks for garbage, and answers nobody meanwhile.
-    """
-    with Azurite(AZURITE_MAIN, node=node()) as server:
-        server.make_container("container")
-        yield server
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._since = -math.inf
+        self._server: Azurite | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def young(self) -> Azurite:
+        """The one that runs, or another one if that could get old while a module works with it."""
+        if self._server is None or time.monotonic() - self._since > AZURITE_GETS_OLD:
+            self._stack.close()
+            self._since, self._server = time.monotonic(), self._stack.enter_context(Azurite(AZURITE_MAIN, node=node()))
+            self._server.make_container("container")
+        return self._server
+
+
+@pytest.fixture(scope="session")
+def azurites() -> Generator[Azurites]:
+    with Azurites() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def azurite(azurites: Azurites) -> Azurite:
+    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`."""
+    return azurites.young()
