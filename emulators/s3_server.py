@@ -32,7 +32,7 @@ class Server:
     def __init__(self) -> None:
         self._service = create_backend_app("s3")
         # Of a debugged application each request is looked at for what a developer may have got wrong.
-        self._service.debug, self._service.config["PROPAGATE_EXCEPTIONS"] = False, True
+        self._service.debug = False
 
     async def serve(self, port: int) -> None:
         server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=LARGEST_HEAD)
