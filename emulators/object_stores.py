@@ -179,5 +179,11 @@ class Azurite(Emulator):
             "x-ms-date": date,
             "x-ms-version": VERSION,
         }
-        if (status := self.request("PUT", f"/{self.account}/{name}?restype=container", headers)) != 201:
+        status = 0
+        for _ in range(3):
+            # Just started on a busy machine, it has answered 500.
+            status = self.request("PUT", f"/{self.account}/{name}?restype=container", headers)
+            if status < 500:
+                break
+        if status != 201:
             raise EmulatorFailed(f"Azurite answered {status} when asked for the container {name}.")

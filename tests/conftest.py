@@ -121,9 +121,11 @@ class Azurites:
     def young(self) -> Azurite:
         """The one that runs, or another one if that could get old while a module works with it."""
         if self._server is None or time.monotonic() - self._since > AZURITE_GETS_OLD:
+            self._server = None
             self._stack.close()
-            self._since, self._server = time.monotonic(), self._stack.enter_context(Azurite(AZURITE_MAIN, node=node()))
-            self._server.make_container("container")
+            self._since, server = time.monotonic(), self._stack.enter_context(Azurite(AZURITE_MAIN, node=node()))
+            server.make_container("container")
+            self._server = server
         return self._server
 
 
