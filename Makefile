@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup tools demo test lint format bench serve wheels build constraints clean
+.PHONY: help python setup tools prepare demo test lint format bench serve wheels build constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z ]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +22,9 @@ setup: python ## make .venv (Python 3.13) with our packages and all that develop
 
 tools: python ## fetch the AWS Lambda emulator, AWS SAM and Azurite into .tools/
 	@$(PYTHON) -m scripts.environments tools
+
+prepare: setup ## fetch whatever else the suites need
+	@$(PYTHON) -m scripts.environments tools oldest
 
 demo: setup tools ## one agent on Lambda and on Azure Functions, remembering across cold starts
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.demo

@@ -162,6 +162,7 @@ class Invocation:
         self.chunks: list[tuple[float, bytes]] = []
         self.started: float | None = None
         self.began: float | None = None
+        self.prelude: dict[str, Any] | None = None
         self.finished: float | None = None
         self.returned: float | None = None
         self.mode: Literal["buffered", "streaming"] | None = None
@@ -183,6 +184,19 @@ class Invocation:
         await self.bell.until(lambda: self.result is not None, f"No answer to {self.id}.", timeout)
         assert self.result is not None
         return self.result
+
+    async def head(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait for the prelude of a streamed response, or for the whole of one that is not streamed.
+
+        Raises:
+            TimeoutError: There is none after `timeout` seconds.
+        """
+        is_there = lambda: self.prelude is not None or self.result is not None  # noqa: E731
+        await self.bell.until(is_there, f"No response to {self.id} begins.", timeout)
+        if self.prelude is not None:
+            return self.prelude
+        assert self.result is not None
+        return {"statusCode": self.result.status, "headers": self.result.headers}
 
     async def first_chunk(self, timeout: float = PATIENCE) -> tuple[float, bytes]:
         """Wait for the first part of a streamed payload; give its arrival and it.

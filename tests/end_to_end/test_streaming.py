@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from scripts.demo_deployment import Deployment
-from scripts.demo_platforms import OwnLambda, Platform, Server
+from scripts.demo_platforms import Platform, Server
 from tests.support.sse import parse_events
 
-from .conftest import FUNCTIONS, LAMBDA
+from .conftest import FUNCTIONS, LAMBDA, OWN_LAMBDA
 
 ANSWER = "Order 1003 is a set of six cups for 112.90 EUR."
 ASKED = {"session_id": "tea", "message": "What is in order 1003?"}
@@ -26,9 +26,6 @@ def check(stream: str) -> None:
     assert result.type == "result"
     assert msgspec.json.decode(result.data) == {"response": ANSWER, "session_id": "tea"}
     assert done.data == "[DONE]"
-
-
-OWN_LAMBDA = pytest.param(OwnLambda(), id="own-lambda")
 
 
 @pytest.mark.parametrize("platform", [FUNCTIONS, OWN_LAMBDA, pytest.param(Server(), id="server")])
