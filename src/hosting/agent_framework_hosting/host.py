@@ -187,7 +187,8 @@ class AgentFrameworkHost:
     def check_platform(self, where: str, *, within: Within = "never") -> None:
         """Make sure that the host can run where its process is frozen, or ended, between two requests.
 
-        `within` tells when the adapter works on accepted updates within the invocations, by `updates.backlog`.
+        `within` tells when the adapter works on accepted updates within the invocations, by `updates.backlog`; unless
+        that is never, it also works there on what a sweep finds and an inbox cannot be told of.
 
         Raises:
             ConfigurationError: As `check_exposure`; or a channel accepts updates that would get lost there.
@@ -199,8 +200,9 @@ class AgentFrameworkHost:
         if (updates := self.updates) is None:
             return
         updates.in_background = False
-        if works := within == "always" or (within == "without an inbox" and self._inbox is None):
-            updates.work_within()
+        works = within == "always" or (within == "without an inbox" and self._inbox is None)
+        if within != "never":
+            updates.work_within(accepted=works)
         updates.at_work = self.state.durable and (works or self._inbox is not None)
         if not self._needs_updates:
             return
