@@ -86,8 +86,9 @@ class RuntimeApi:
                 if reply.status == 200 and "lambda-runtime-aws-request-id" in reply.headers:
                     return raw_of(reply)
                 failure = Broken(f"It answered {reply.status}.")
-                if reply.status >= 400:  # "Container error. Non-recoverable state. Runtime should exit promptly."
+                if reply.status >= 500:  # "Container error. Non-recoverable state. Runtime should exit promptly."
                     break
+                # Others pass: the API may not have noticed yet that a response was given up.
             await asyncio.sleep(FIRST_PAUSE * 2**number)
         raise RuntimeApiFailed(f"The Runtime API gives no invocations any more: {failure}") from failure
 
