@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ async def slow(request: Request) -> Response:
 
 
 async def begun(request: Request) -> Response:
-    async def parts() -> Any:
+    async def parts() -> AsyncIterator[str | bytes]:
         yield "begun"
         try:
             await asyncio.Event().wait()
@@ -193,7 +194,7 @@ async def test_a_stream_that_was_begun_ends_with_an_error() -> None:
 
 async def test_a_stream_that_nobody_reads_is_cut_off() -> None:
     async def endless(request: Request) -> Response:
-        async def parts() -> Any:
+        async def parts() -> AsyncIterator[str | bytes]:
             while True:
                 yield bytes(100_000)
 
@@ -242,7 +243,9 @@ async def test_a_time_out_of_the_operators_own_is_told_as_such() -> None:
         assert (answer.error.type, answer.error.message) == ("TimeoutError", "the database took too long")
 
 
-SWALLOWING = HOST + """
+SWALLOWING = (
+    HOST
+    + """
 async def swallow(request):
     note("swallows")
     while True:
@@ -255,8 +258,11 @@ async def begun(request):
         yield "begun"
         await swallow(request)
     return StreamingResponse(parts())
-host = LambdaFunction(Host(Route("/swallow", swallow), Route("/begun", begun)), streaming=[] if os.environ["WHOLE"] else ["function_url"])
-"""  # fmt: skip
+host = LambdaFunction(
+    Host(Route("/swallow", swallow), Route("/begun", begun)),
+    streaming=[] if os.environ["WHOLE"] else ["function_url"])
+"""
+)
 
 
 @pytest.mark.parametrize(("whole", "path"), [("1", "/swallow"), ("", "/begun")])

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,13 @@ from emulators.lambda_environment import Extension
 from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_runtime_api import RuntimeApi
 
-from .conftest import HOST, MODULE, PATH, notes, process_of, running, serving
+from .conftest import HOST, MODULE, PATH, noted, notes, process_of, running, serving
 
 EVENT = function_url(HttpRequest(path="/x"))
 
 
 @pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder whose modules can be imported, and are forgotten after the test."""
     monkeypatch.syspath_prepend(tmp_path)
     before = {*sys.modules}
@@ -169,31 +169,27 @@ HANGING = (
 import signal
 from time import monotonic, sleep
 async def hang(request):
-    note("hangs")
+    note("/hang")
     try:
         await asyncio.Event().wait()
     finally:
         note("let go")
 async def swallow(request):
-    note("swallows")
+    note("/swallow")
     while True:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             note("swallowed")
+async def leave(request):
+    sys.exit(3)
 async def thread(request):
-    note("in a thread")
+    note("/thread")
     await asyncio.to_thread(sleep, 3600)
-host = LambdaFunction(Host(Route("/hang", hang), Route("/swallow", swallow), Route("/thread", thread)))
+host = LambdaFunction(Host(
+    Route("/hang", hang), Route("/swallow", swallow), Route("/thread", thread), Route("/exit", leave)))
 """
 )
-
-
-async def noted(folder: Path, what: str) -> None:
-    """Wait until a host has told something."""
-    async with asyncio.timeout(20):
-        while what not in notes(folder):
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("path", ["", "/hang", "/swallow", "/thread"])
@@ -203,7 +199,7 @@ async def test_sigterm_ends_the_process_in_time(path: str, tmp_path: Path) -> No
         await api.ready()
         if path:
             api.invoke(function_url(HttpRequest(path=path)))
-            await noted(tmp_path, {"/hang": "hangs", "/swallow": "swallows", "/thread": "in a thread"}[path])
+            await noted(tmp_path, path)
         else:
             assert (await api.invoke(EVENT).answer()).status == 200
             await api.idle()
@@ -214,6 +210,14 @@ async def test_sigterm_ends_the_process_in_time(path: str, tmp_path: Path) -> No
         assert (code, "stop" in notes(tmp_path)) == (0, True), process.logs()
     # Lambda kills after 500 ms; the machine that tests may be busy with others.
     assert took < 1.5
+
+
+async def test_an_app_that_exits_ends_the_process_and_fails_its_invocation(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HANGING)
+    async with RuntimeApi() as api, process_of(api, tmp_path) as process:
+        answer = await api.invoke(function_url(HttpRequest(path="/exit"))).answer()
+        assert await process.ended() == 3
+        assert answer.error is not None and answer.error.type == "Runtime.ExitError"
 
 
 async def test_an_import_that_fails_in_a_process(tmp_path: Path) -> None:

@@ -242,13 +242,16 @@ def described(error: BaseException) -> dict[str, Any]:
     """Tell an error as Lambda shows it; the trace names code, and no values."""
     lines = traceback.format_tb(trace) if isinstance(trace := error.__traceback__, TracebackType) else []
     kind = type(error).__name__
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be told)"
     return {
         # A name made at run time may be anything, and stands in a header.
         "errorType": kind if kind.isascii() and kind.isidentifier() else "Error",
-        "errorMessage": message[:MAX_MESSAGE],
+        "errorMessage": message_of(error),
         "stackTrace": lines[-MAX_TRACE:],
     }
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except Exception:
+        return "(its message cannot be told)"

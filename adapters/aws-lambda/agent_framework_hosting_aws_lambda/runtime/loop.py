@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ..errors import LambdaError
 from ..function import LambdaFunction
-from .api import RuntimeApi, RuntimeApiFailed
+from .api import RuntimeApi, RuntimeApiFailed, message_of
 from .extension import Extension
 from .processes import watch_parent
 from .serving import Serving, Stuck
@@ -120,7 +120,7 @@ class Runtime:
         tell = self._api.fail_init
         if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
             error, tell = error.__cause__, self._api.fail_restore
-        logger.error("The function could not be started: %s", error, exc_info=error)
+        logger.error("The function could not be started: %s", message_of(error), exc_info=error)
         try:
             await tell(error)
         except OSError as unreachable:
