@@ -50,7 +50,7 @@ class InvocationFailed(Exception):
 class LambdaEmulator:
     """One function, of which at most one instance runs at a time.
 
-    `handler` is `module.name`, imported in `cwd`, or what `command` makes of it, which it is added to; `env` comes on
+    `handler` is `module.name`, imported in `cwd`, or what `command` makes of it: it is put behind that. `env` comes on
     top of this process's environment. `timeout` is the function's, in seconds: the emulator ends an invocation after
     it. `binary` is the emulator's, as an absolute path.
     """
@@ -198,6 +198,11 @@ class LambdaEmulator:
         """SIGKILL the instance and start a new one."""
         await self.kill()
         await self.start()
+
+    @property
+    def port(self) -> int:
+        """Where the running instance takes calls, for who wants more of an answer than its JSON."""
+        return self._port
 
     def exited(self) -> bool:
         return self._process is None or self._process.poll() is not None

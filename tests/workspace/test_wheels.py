@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import re
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -76,6 +77,12 @@ def test_a_wheel_holds_its_module_and_nothing_else(package: Path, wheels: dict[s
     }
     assert f"{module}/py.typed" in names
     assert {name for name in names if not re.match(r"[\w.-]+\.dist-info/", name)} == sources
+
+
+def test_what_lambda_is_to_start_can_be_started(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["aws-lambda"]) as archive:
+        mode = archive.getinfo("agent_framework_hosting_aws_lambda/wrapper").external_attr >> 16
+    assert stat.S_IMODE(mode) == 0o755
 
 
 def test_a_wheel_carries_the_licence(package: Path, wheels: dict[str, Path]) -> None:

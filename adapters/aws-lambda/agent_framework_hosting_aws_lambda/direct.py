@@ -29,7 +29,9 @@ def direct_request(event: Event, context: Context, path: str) -> tuple[Scope, by
     Raises:
         TypeError, ValueError: `headers` does not map names to texts.
     """
-    given: object = event.get("headers") or {}
+    given: object = event.get("headers")
+    if given is None:
+        given = {}
     if not isinstance(given, dict):
         raise TypeError("headers must be an object.")
     headers = {

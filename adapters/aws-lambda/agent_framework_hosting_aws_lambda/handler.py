@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from agent_framework_hosting import ConfigurationError
 
+from .answers import stock_result
 from .budget import Budget, budget_of
 from .events import Context, Event, HttpEvent, Integration
 from .exchange import Invocation
@@ -95,7 +96,7 @@ class LambdaHandler:
     def _http(self, http: HttpEvent, budget: Budget | None) -> dict[str, Any]:
         invocation = Invocation(*self.function.request(http))
         invocation.run(self._app, self._loop, budget)
-        return http.result(invocation.answer())
+        return stock_result(http, invocation.answer())
 
     def _direct(self, event: Event, context: Context, budget: Budget | None) -> Any:
         from .direct import direct_result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 
 from .errors import HostingError
@@ -29,8 +28,3 @@ def set_deadline(at: float | None) -> None:
 
 def current_deadline() -> float | None:
     return _deadline.get()
-
-
-def remaining(at: float | None) -> float | None:
-    """Give the seconds that are left, in the running loop."""
-    return None if at is None else at - asyncio.get_running_loop().time()

@@ -18,6 +18,7 @@ from agent_framework_hosting_aws_lambda.runtime.loop import Runtime
 from emulators.lambda_environment import Environment
 from emulators.lambda_process import RuntimeProcess
 from emulators.lambda_routes import Routes
+from emulators.lambda_runtime import wait_for
 from emulators.lambda_runtime_api import RuntimeApi
 from tests.aws_lambda.conftest import StubHost
 
@@ -109,3 +110,8 @@ def notes(folder: Path) -> list[str]:
     """What the host in `folder` has told."""
     file = folder / "notes"
     return file.read_text().splitlines() if file.exists() else []
+
+
+async def noted(folder: Path, what: str, times: int = 1) -> None:
+    """Wait until the host in `folder` has told something so many times."""
+    await wait_for(lambda: notes(folder).count(what) >= times, f"Nobody tells {what!r}.", timeout=20)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,7 +51,7 @@ async def read(pieces: list[bytes], *, ends: bool = False) -> tuple[int, dict[st
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def encoded(status: int, headers: dict[str, str], body: bytes, sizes: list[int] | None) -> bytes:
@@ -249,6 +249,12 @@ async def test_nobody_there_is_an_error() -> None:
         await connection.request("GET", "/")
 
 
+async def going_on(connection: Connection) -> None:
+    while True:
+        await connection.send(b"more")
+        await asyncio.sleep(0)
+
+
 async def test_an_answer_before_the_end_of_a_stream_is_told() -> None:
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
     refused = asyncio.Event()
@@ -264,10 +270,8 @@ async def test_an_answer_before_the_end_of_a_stream_is_told() -> None:
         await connection.begin("/", {})
         await connection.send(b"first")
         await refused.wait()
-        with pytest.raises(Answered) as caught:  # noqa: PT012 - what is on its way is taken first
-            while True:
-                await connection.send(b"more")
-                await asyncio.sleep(0)
+        with pytest.raises(Answered) as caught:
+            await going_on(connection)
         assert (caught.value.reply.status, caught.value.reply.body) == (413, b"{}")
         with pytest.raises(Broken, match="closed"):
             await connection.send(b"more")

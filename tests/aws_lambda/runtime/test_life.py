@@ -20,10 +20,9 @@ from starlette.routing import Route
 from agent_framework_hosting_aws_lambda.runtime.loading import load
 from emulators.lambda_environment import Extension
 from emulators.lambda_events import HttpRequest, function_url
-from emulators.lambda_runtime import wait_for
 from emulators.lambda_runtime_api import RuntimeApi
 
-from .conftest import HOST, MODULE, PATH, notes, process_of, running, serving
+from .conftest import HOST, MODULE, PATH, noted, notes, process_of, running, serving
 
 EVENT = function_url(HttpRequest(path="/x"))
 
@@ -170,29 +169,27 @@ HANGING = (
 import signal
 from time import monotonic, sleep
 async def hang(request):
-    note("hangs")
+    note("/hang")
     try:
         await asyncio.Event().wait()
     finally:
         note("let go")
 async def swallow(request):
-    note("swallows")
+    note("/swallow")
     while True:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             note("swallowed")
+async def leave(request):
+    sys.exit(3)
 async def thread(request):
-    note("in a thread")
+    note("/thread")
     await asyncio.to_thread(sleep, 3600)
-host = LambdaFunction(Host(Route("/hang", hang), Route("/swallow", swallow), Route("/thread", thread)))
+host = LambdaFunction(Host(
+    Route("/hang", hang), Route("/swallow", swallow), Route("/thread", thread), Route("/exit", leave)))
 """
 )
-
-
-async def noted(folder: Path, what: str) -> None:
-    """Wait until a host has told something."""
-    await wait_for(lambda: what in notes(folder), f"Nobody told {what!r}.", timeout=20)
 
 
 @pytest.mark.parametrize("path", ["", "/hang", "/swallow", "/thread"])
@@ -202,7 +199,7 @@ async def test_sigterm_ends_the_process_in_time(path: str, tmp_path: Path) -> No
         await api.ready()
         if path:
             api.invoke(function_url(HttpRequest(path=path)))
-            await noted(tmp_path, {"/hang": "hangs", "/swallow": "swallows", "/thread": "in a thread"}[path])
+            await noted(tmp_path, path)
         else:
             assert (await api.invoke(EVENT).answer()).status == 200
             await api.idle()
@@ -213,6 +210,14 @@ async def test_sigterm_ends_the_process_in_time(path: str, tmp_path: Path) -> No
         assert (code, "stop" in notes(tmp_path)) == (0, True), process.logs()
     # Lambda kills after 500 ms; the machine that tests may be busy with others.
     assert took < 1.5
+
+
+async def test_an_app_that_exits_ends_the_process_and_fails_its_invocation(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HANGING)
+    async with RuntimeApi() as api, process_of(api, tmp_path) as process:
+        answer = await api.invoke(function_url(HttpRequest(path="/exit"))).answer()
+        assert await process.ended() == 3
+        assert answer.error is not None and answer.error.type == "Runtime.ExitError"
 
 
 async def test_an_import_that_fails_in_a_process(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""A Runtime API that drops, garbles and refuses: no invocation is lost by us, and the loop goes on or ends with a
-word."""
+"""A Runtime API that drops, garbles and refuses: we lose no invocation, and the loop goes on or ends with a word."""
 
 from __future__ import annotations
 
@@ -105,8 +104,9 @@ async def test_a_response_that_is_refused_as_too_large(caplog: pytest.LogCapture
     assert "answered 413 to a response" in caplog.text
 
 
-async def test_an_api_that_fails_is_the_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_api_that_fails_is_the_end(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """After 500 the only way out is to end (Using the Lambda runtime API: "Container error")."""
+    monkeypatch.setattr("agent_framework_hosting_aws_lambda.runtime.api.FIRST_PAUSE", 0.001)
     async with serving(APP) as it:
         it.api.misbehave.refuse_responses = [500]
         it.invoke(function_url(HttpRequest()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from .http import Context, Event, Scope
 from .targets import Target
@@ -20,6 +21,13 @@ def http_scope(
     headers: HeaderLines,
     client: str | None,
 ) -> Scope:
+    """Make the scope.
+
+    Raises:
+        TypeError: The event has something else than a text as method, or as the client's address.
+    """
+    if not isinstance(cast(object, method), str) or not isinstance(cast(object, client), str | None):
+        raise TypeError("Method and address are texts.")
     last = dict(headers)
     scheme = "http" if last.get(b"x-forwarded-proto") == b"http" else "https"
     root_path, path, raw_path = target

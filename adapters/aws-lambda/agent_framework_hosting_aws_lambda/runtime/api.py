@@ -86,8 +86,9 @@ class RuntimeApi:
                 if reply.status == 200 and "lambda-runtime-aws-request-id" in reply.headers:
                     return raw_of(reply)
                 failure = Broken(f"It answered {reply.status}.")
-                if reply.status >= 400:  # "Container error. Non-recoverable state. Runtime should exit promptly."
+                if reply.status >= 500:  # "Container error. Non-recoverable state. Runtime should exit promptly."
                     break
+                # Others pass: the API may not have noticed yet that a response was given up.
             await asyncio.sleep(FIRST_PAUSE * 2**number)
         raise RuntimeApiFailed(f"The Runtime API gives no invocations any more: {failure}") from failure
 
@@ -241,13 +242,16 @@ def described(error: BaseException) -> dict[str, Any]:
     """Tell an error as Lambda shows it; the trace names code, and no values."""
     lines = traceback.format_tb(trace) if isinstance(trace := error.__traceback__, TracebackType) else []
     kind = type(error).__name__
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be told)"
     return {
         # A name made at run time may be anything, and stands in a header.
         "errorType": kind if kind.isascii() and kind.isidentifier() else "Error",
-        "errorMessage": message[:MAX_MESSAGE],
+        "errorMessage": message_of(error),
         "stackTrace": lines[-MAX_TRACE:],
     }
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except Exception:
+        return "(its message cannot be told)"

@@ -7,12 +7,18 @@ length or in chunks, no redirects, no encodings. An HTTP package would cost more
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, SupportsIndex
 
 MAX_LINE = 64 * 1024
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of an answer; events have at most 6 MB."""
+
+AT_ONCE = struct.pack("ii", 1, 0)
+"""As `SO_LINGER` (socket(7)): a close sends a reset."""
 
 BLANKS = {ord("\0"): " ", ord("\r"): " ", ord("\n"): " "}
 HEXADECIMAL = b"0123456789abcdefABCDEF"
@@ -133,9 +139,12 @@ class Connection:
         return reply
 
     def close(self) -> None:
-        """End the connection at once; also what is on its way may be lost."""
+        """End the connection at once: what the other side has not read yet is not to come any more."""
         if self._streams is not None:
-            self._streams[1].transport.abort()
+            transport = self._streams[1].transport
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            transport.abort()
             self._streams = None
 
     def _begun(self) -> tuple[Incoming, asyncio.StreamWriter]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ..errors import LambdaError
 from ..function import LambdaFunction
-from .api import RuntimeApi, RuntimeApiFailed
+from .api import RuntimeApi, RuntimeApiFailed, message_of
 from .ending import end_within
 from .extension import Extension
 from .processes import watch_parent
@@ -73,7 +73,7 @@ async def init_failed(api: RuntimeApi, error: Exception | SystemExit) -> int:
     tell = api.fail_init
     if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
         error, tell = error.__cause__, api.fail_restore
-    logger.error("The function could not be started: %s", error, exc_info=error)
+    logger.error("The function could not be started: %s", message_of(error), exc_info=error)
     try:
         await tell(error)
     except OSError as unreachable:

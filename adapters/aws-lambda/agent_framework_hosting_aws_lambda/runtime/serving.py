@@ -21,7 +21,7 @@ from ..errors import NoResponse, UnsupportedEvent
 from ..events import Answer, HttpEvent
 from ..events.http import Scope
 from ..triggers import trigger_of
-from .api import Raw, RuntimeApi, Undelivered
+from .api import Raw, RuntimeApi, Undelivered, message_of
 from .context import InvocationContext
 from .logs import forget_ids, note_ids
 from .streamed import BOUND as STREAM_BOUND
@@ -80,7 +80,7 @@ class Serving:
             if self.function.owes_work():
                 await self.function.work(budget)
         except Exception as error:
-            logger.error("The work after the response failed: %s", error, exc_info=error)
+            logger.error("The work after the response failed: %s", message_of(error), exc_info=error)
         finally:
             forget_ids()
 
@@ -92,7 +92,7 @@ class Serving:
             logger.error("The response of this invocation did not arrive: %s", error)
         except Exception as error:
             expected = isinstance(error, HostingError)
-            logger.error("This invocation failed: %s", error, exc_info=None if expected else error)
+            logger.error("This invocation failed: %s", message_of(error), exc_info=None if expected else error)
             await self._fail(raw, error)
 
     async def _answered(self, raw: Raw, context: InvocationContext, budget: Budget) -> None:
@@ -182,7 +182,7 @@ class Serving:
         if not task.done():
             raise Stuck("The app does not end, although it was cancelled.")
         if not task.cancelled() and (error := task.exception()) is not None and answered:
-            logger.error("An error followed the response: %s", error, exc_info=error)
+            logger.error("An error followed the response: %s", message_of(error), exc_info=error)
 
     async def _respond(self, raw: Raw, http: HttpEvent, answer: Answer) -> None:
         content = msgspec.json.encode(http.result(answer))
