@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from agent_framework_hosting import ConfigurationError
@@ -44,7 +45,9 @@ UNTOLD = 60.0
 DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises where it is not as its trigger makes it."""
 
-_own_runtime = False
+loading: ContextVar[bool] = ContextVar("hosting_lambda_loading", default=False)
+"""Whether our own runtime imports the function: a handler for the stock one is then only what it serves."""
+
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
@@ -203,16 +206,6 @@ class LambdaFunction:
     def some_budget() -> Budget:
         """Give what an invocation may take whose context does not tell."""
         return budget_for(UNTOLD, asyncio.get_running_loop().time())
-
-
-def is_own_runtime() -> bool:
-    """Whether this process is one of our own runtime, and not of the stock one."""
-    return _own_runtime
-
-
-def enter_own_runtime() -> None:
-    global _own_runtime  # noqa: PLW0603  # It is one for the process, before any module of the operator's is imported.
-    _own_runtime = True
 
 
 def named_integrations(given: Iterable[Integration] | None) -> frozenset[Integration]:

@@ -13,7 +13,7 @@ from .answers import stock_result
 from .budget import Budget, budget_of
 from .events import Context, Event, HttpEvent, Integration
 from .exchange import Invocation
-from .function import Host, LambdaFunction, is_own_runtime
+from .function import Host, LambdaFunction, loading
 from .termination import Termination
 from .triggers import OnEvent, trigger_of
 
@@ -51,7 +51,7 @@ class LambdaHandler:
         self.function = LambdaFunction(
             host, base_path=base_path, exclude_headers=exclude_headers, streaming=streaming, on_event=on_event
         )
-        if is_own_runtime():  # It starts the function itself, on the loop that serves.
+        if loading.get():  # It starts the function itself, on the loop that serves.
             return
         self._lifespan = self.function.prepare("without an inbox")
         self._process = os.getpid()

@@ -8,7 +8,7 @@ import sys
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 
-from ..function import LambdaFunction, enter_own_runtime
+from ..function import LambdaFunction, loading
 from ..handler import LambdaHandler
 
 
@@ -35,8 +35,11 @@ def load(name: str) -> LambdaFunction:
     module, separator, attribute = name.replace(":", ".").rpartition(".")
     if not separator or not module or not attribute:
         raise ConfigurationError(f"{name!r} does not name a host: use module:attribute, such as app:host.")
-    enter_own_runtime()
-    imported = importlib.import_module(module.replace("/", "."))
+    token = loading.set(True)
+    try:
+        imported = importlib.import_module(module.replace("/", "."))
+    finally:
+        loading.reset(token)
     try:
         found: object = getattr(imported, attribute)
     except AttributeError:
