@@ -43,9 +43,10 @@ import agent_framework_hosting_invocations, agent_framework_hosting_responses
 """
 # Our runtime up to the moment in which it asks for the first invocation; nobody is there to answer.
 INIT = """
-import os, sys
+import gc, os, sys
 from time import process_time
 began = process_time()
+gc.disable()  # As `python -m` of the package does, before it imports anything.
 os.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:9"
 from agent_framework_hosting_aws_lambda.__main__ import main
 from agent_framework_hosting_aws_lambda.runtime.api import RuntimeApi
