@@ -9,10 +9,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from agent_host import build_host
 
-from agent_framework_hosting_aws_lambda import LambdaHandler, SqsInbox, iam_identity
+from agent_framework_hosting_aws_lambda import LambdaHandler, iam_identity
 
 # infra/aws says so where AWS checks the signature of each call: then the caller is whom it names.
 auth = iam_identity if os.environ.get("AUTH_TYPE") == "AWS_IAM" else None
-queue = os.environ.get("QUEUE_URL")
-host = build_host(auth=auth, inbox=SqsInbox(queue) if queue else None)
+inbox = None
+if queue := os.environ.get("QUEUE_URL"):
+    from agent_framework_hosting_aws_lambda import SqsInbox
+
+    inbox = SqsInbox(queue)
+host = build_host(auth=auth, inbox=inbox)
 handler = LambdaHandler(host)
