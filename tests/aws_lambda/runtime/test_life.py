@@ -150,15 +150,19 @@ async def test_sigterm_within_the_start_ends_that() -> None:
 
 
 async def test_a_shutdown_that_hangs_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    ends = asyncio.Event()
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        ends.set()
         await asyncio.Event().wait()
 
     async with serving(Starlette(lifespan=lifespan)) as it:
         await it.api.ready()
         it.runtime.terminate()
-        it.runtime.terminate()  # A second one changes nothing.
+        await ends.wait()
+        it.runtime.terminate()  # A second SIGTERM changes nothing.
         assert await it.over == 0
     assert "Shutdown failed" in caplog.text
 
