@@ -22,14 +22,14 @@ class Budget(NamedTuple):
     total: float
 
     @property
-    def grace(self) -> float:
-        """Seconds in which what was stopped may end."""
-        return self.answer - self.work
-
-    @property
     def end(self) -> float:
         """When the platform ends the invocation."""
         return self.answer + self.grace
+
+    @property
+    def grace(self) -> float:
+        """Seconds in which what was stopped may end."""
+        return self.answer - self.work
 
 
 def budget_of(context: Context, loop: asyncio.AbstractEventLoop) -> Budget | None:

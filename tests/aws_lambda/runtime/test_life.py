@@ -29,7 +29,8 @@ EVENT = function_url(HttpRequest(path="/x"))
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose modules can be imported, and are forgotten after the test."""
+    """The working folder, whose modules can be imported, and are forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = {*sys.modules}
     yield tmp_path
