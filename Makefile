@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup tools demo test lint format bench serve wheels build constraints clean
+.PHONY: help python setup tools prepare demo test lint format bench serve wheels build constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z ]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,8 +20,11 @@ python:
 setup: python ## make .venv (Python 3.13) with our packages and all that development needs
 	@$(PYTHON) -m scripts.environments development
 
-tools: python ## fetch the AWS Lambda emulator and Azurite into .tools/
+tools: python ## fetch the AWS Lambda emulator, AWS SAM and Azurite into .tools/
 	@$(PYTHON) -m scripts.environments tools
+
+prepare: setup ## fetch whatever else the suites need
+	@$(PYTHON) -m scripts.environments tools oldest
 
 demo: setup tools ## one agent on Lambda and on Azure Functions, remembering across cold starts
 	@PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m scripts.demo
@@ -56,5 +59,5 @@ constraints: python ## take newer releases of what we depend on
 
 clean: ## remove everything that was fetched or built; conversations (.state) stay
 	@rm -rf .venv .venv-oldest .tools .pytest_cache .ruff_cache .hypothesis build dist
-	@rm -rf samples/*/build samples/*/.venv samples/aws_lambda/function.zip
+	@rm -rf samples/*/build samples/*/.venv samples/*/.aws-sam infra/*/.aws-sam samples/aws_lambda/function.zip
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -57,6 +57,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return responses.measure()
 
+    def runtime() -> list[Row]:
+        from . import lambda_runtime
+
+        return lambda_runtime.measure()
+
     return {
         "import": imports,
         "lambda": lambda_,
@@ -67,6 +72,7 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
         "stream": stream,
         "crowd": crowd,
         "responses": responses,
+        "runtime": runtime,
     }
 
 

@@ -8,7 +8,7 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -162,6 +162,7 @@ class Invocation:
         self.chunks: list[tuple[float, bytes]] = []
         self.started: float | None = None
         self.began: float | None = None
+        self.prelude: dict[str, Any] | None = None
         self.finished: float | None = None
         self.returned: float | None = None
         self.mode: Literal["buffered", "streaming"] | None = None
@@ -184,6 +185,19 @@ class Invocation:
         assert self.result is not None
         return self.result
 
+    async def head(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait for the prelude of a streamed response, or for the whole of one that is not streamed.
+
+        Raises:
+            TimeoutError: There is none after `timeout` seconds.
+        """
+        is_there = lambda: self.prelude is not None or self.result is not None  # noqa: E731
+        await self.bell.until(is_there, f"No response to {self.id} begins.", timeout)
+        if self.prelude is not None:
+            return self.prelude
+        assert self.result is not None
+        return {"statusCode": self.result.status, "headers": self.result.headers}
+
     async def first_chunk(self, timeout: float = PATIENCE) -> tuple[float, bytes]:
         """Wait for the first part of a streamed payload; give its arrival and it.
 
@@ -192,6 +206,24 @@ class Invocation:
         """
         await self.bell.until(lambda: bool(self.chunks), f"Nothing streamed for {self.id}.", timeout)
         return self.chunks[0]
+
+    async def pieces(self, timeout: float = PATIENCE) -> AsyncGenerator[bytes]:
+        """Give the parts of a streamed payload as they come.
+
+        Raises:
+            TimeoutError: Nothing came for `timeout` seconds.
+        """
+        given: list[bytes] = []
+
+        def is_more() -> bool:
+            return len(self.chunks) > len(given) or self.result is not None
+
+        while True:
+            await self.bell.until(is_more, f"Nothing more of {self.id}.", timeout)
+            if len(given) == len(self.chunks):
+                return
+            given.append(self.chunks[len(given)][1])
+            yield given[-1]
 
     async def received(self, part: bytes, timeout: float = PATIENCE) -> None:
         """Wait until `part` is in the streamed payload.

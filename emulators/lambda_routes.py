@@ -222,6 +222,7 @@ class Routes:
                     broken, prelude, payload = str(error) or "The prelude is no JSON.", None, b""
                 if call.began is None and (prelude is None or prelude.found is not None):
                     call.began = time.monotonic()
+                    call.prelude = None if prelude is None else prelude.found
                 if payload:
                     call.chunks.append((time.monotonic(), payload))
                 self.desk.bell.ring()

@@ -148,7 +148,8 @@ class Azurite(Emulator):
 
     def command(self) -> list[str]:
         return [
-            *(self.node, f"--import={WATCH}", "--max-old-space-size=1024", os.fspath(self.main)),
+            *(self.node, f"--import={WATCH}", "--max-old-space-size=1024", "--max-semi-space-size=64"),
+            os.fspath(self.main),
             *("--blobHost", "127.0.0.1", "--blobPort", str(self.port)),
             *("--inMemoryPersistence", "--extentMemoryLimit", str(MEMORY)),
             *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
@@ -179,5 +180,11 @@ class Azurite(Emulator):
             "x-ms-date": date,
             "x-ms-version": VERSION,
         }
-        if (status := self.request("PUT", f"/{self.account}/{name}?restype=container", headers)) != 201:
+        status = 0
+        for _ in range(3):
+            # Just started on a busy machine, it has answered 500.
+            status = self.request("PUT", f"/{self.account}/{name}?restype=container", headers)
+            if status < 500:
+                break
+        if status != 201:
             raise EmulatorFailed(f"Azurite answered {status} when asked for the container {name}.")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from agent_app import refund_workflow, support_agent
 
-from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+from agent_framework_hosting import AgentFrameworkHost, ConfigurationError, Inbox
+from agent_framework_hosting.auth import Auth
 from agent_framework_hosting_invocations import InvocationsChannel
 from agent_framework_hosting_responses import ResponsesChannel
 
@@ -27,12 +28,20 @@ TARGETS = {"agent": support_agent, "workflow": refund_workflow}
 class Access(TypedDict, total=False):
     """Who may call; both channels take it."""
 
-    auth: dict[str, str]
+    auth: Auth
     allow_anonymous: bool
 
 
-def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = False) -> AgentFrameworkHost:
+def build_host(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    loopback: bool = False,
+    auth: Auth | None = None,
+    inbox: Inbox | None = None,
+) -> AgentFrameworkHost:
     """Build the host; `loopback` says that only this machine can call it, so that keys are not required.
+
+    `auth` is how the platform tells who calls; `API_KEYS` is not read then. `inbox` wakes the work on accepted updates.
 
     Raises:
         ConfigurationError: A setting is missing or wrong; the message names it.
@@ -40,7 +49,7 @@ def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = Fals
     target = environ.get("SAMPLE_TARGET", "agent")
     if target not in TARGETS:
         raise ConfigurationError(f"SAMPLE_TARGET is {target!r}: set it to one of {', '.join(TARGETS)}.")
-    callers = access(environ, loopback=loopback)
+    callers: Access = {"auth": auth} if auth is not None else access(environ, loopback=loopback)
     options = [name.strip() for name in environ.get("FORWARD_OPTIONS", "").split(",") if name.strip()]
     return AgentFrameworkHost(
         TARGETS[target],
@@ -49,6 +58,7 @@ def build_host(environ: Mapping[str, str] = os.environ, *, loopback: bool = Fals
             ResponsesChannel("/v1/responses", forward_options=options, **callers),
         ],
         state_dir=environ.get("STATE_DIR") or None,
+        inbox=inbox,
     )
 
 

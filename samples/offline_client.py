@@ -26,10 +26,11 @@ from agent_framework import (
     UsageDetails,
 )
 from agent_framework.observability import ChatTelemetryLayer
-from offline_rules import Call, Say, Tool, plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+
+    from offline_rules import Tool
 
 MODEL = "offline-rules"
 
@@ -91,6 +92,8 @@ def decide(messages: Sequence[Message], options: Mapping[str, Any]) -> Content:
     spoken = [index for index, message in enumerate(messages) if message.role == "user" and message.text.strip()]
     turn = messages[spoken[-1] :] if spoken else messages
     text = turn[0].text if spoken else ""
+    from offline_rules import Call, Say, plan  # Late: an init need not wait for what only an answer needs.
+
     steps = plan(text, [messages[index].text for index in spoken[:-1]], declared_tools(options))
     results = [content for message in turn for content in message.contents if content.type == "function_result"]
     calls = [step for step in steps if isinstance(step, Call)]
@@ -120,6 +123,8 @@ def filled(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 
 def declared_tools(options: Mapping[str, Any]) -> list[Tool]:
+    from offline_rules import Tool
+
     if options.get("tool_choice") in ("none", {"mode": "none"}):
         return []
     return [

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from scripts.demo_deployment import Deployment
-from scripts.demo_platforms import AwsLambda, AzureFunctions, Platform
+from scripts.demo_platforms import AwsLambda, AzureFunctions, OwnLambda, Platform
 from scripts.demo_steps import STEPS, across
 from scripts.demo_transcript import Transcript
 
-PLATFORMS: tuple[Platform, ...] = (AwsLambda(), AzureFunctions())
+PLATFORMS: tuple[Platform, ...] = (AwsLambda(), OwnLambda(), AzureFunctions())
 ACROSS = "one conversation on one state directory"
 STEP_SECONDS = 60.0
 
@@ -48,7 +48,7 @@ async def show_platform(platform: Platform, state_dir: Path, transcript: Transcr
 
 
 async def show_across(state_dir: Path, transcript: Transcript) -> None:
-    transcript.platform(f"{PLATFORMS[0].name}, then {PLATFORMS[1].name}")
+    transcript.platform(", then ".join(platform.name for platform in PLATFORMS))
     for platform in PLATFORMS:
         if (lack := platform.lacking()) is not None:
             transcript.lack(f"{ACROSS}: not shown for want of {lack}")

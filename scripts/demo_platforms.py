@@ -19,8 +19,11 @@ import httpx2
 import msgspec
 
 from emulators.functions_worker import FunctionsWorker
+from emulators.lambda_calls import Invocation
 from emulators.lambda_events import HttpRequest, function_url
+from emulators.lambda_process import RuntimeProcess
 from emulators.lambda_runtime import LambdaEmulator
+from emulators.lambda_runtime_api import RuntimeApi
 from scripts.toolchain import LAMBDA_EMULATOR
 from scripts.workspace import ROOT
 
@@ -124,6 +127,56 @@ class AwsLambda:
     async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
         async with LambdaEmulator("app.handler", binary=LAMBDA_EMULATOR, cwd=self.folder, env=environ) as emulator:
             yield LambdaProcess(emulator)
+
+
+@dataclass
+class OwnLambdaProcess:
+    """An environment with our own runtime, behind a function URL that streams."""
+
+    api: RuntimeApi
+    process: RuntimeProcess
+
+    def invoke(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Invocation:
+        lines = [("content-type", "application/json"), *headers.items()]
+        request = HttpRequest("POST", "/invocations", headers=lines, body=msgspec.json.encode(body))
+        return self.api.invoke(function_url(request), timeout=SECONDS)
+
+    async def post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, str]:
+        answer = await self.invoke(body, headers).answer()
+        if answer.error is not None or answer.status is None:
+            raise RuntimeError(f"The invocation failed: {answer.error}")
+        return answer.status, answer.payload.decode()
+
+    async def stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncGenerator[str]:
+        async for piece in self.invoke(body, headers).pieces():
+            yield piece.decode()
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.ended()
+
+
+@dataclass(frozen=True)
+class OwnLambda:
+    """Our own runtime, which streams; behind a Runtime API of the tests, for the emulator delivers streams whole."""
+
+    folder: Path = SAMPLES / "aws_lambda"
+    name = "AWS Lambda, our runtime"
+    streams = True
+
+    @property
+    def runtime(self) -> str:
+        return "a stand-in for Lambda's Runtime API"
+
+    def lacking(self) -> str | None:
+        return None
+
+    @asynccontextmanager
+    async def start(self, environ: Mapping[str, str]) -> AsyncGenerator[Process]:
+        command = [sys.executable, "-m", "agent_framework_hosting_aws_lambda", "app.handler"]
+        env = {"AF_HOSTING_STREAMING": "function_url", **environ}
+        async with RuntimeApi() as api, RuntimeProcess(api, command, cwd=self.folder, env=env) as process:
+            yield OwnLambdaProcess(api, process)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def set_up(wanted: Sequence[str]) -> None:
         else:
             oldest().make(interpreter)
     if "tools" in wanted:
-        for bring in (toolchain.lambda_emulator, toolchain.azurite):
+        for bring in (toolchain.lambda_emulator, toolchain.azurite, toolchain.sam):
             try:
                 bring()
             except toolchain.Lacking as lack:

@@ -22,7 +22,7 @@ REPORTS = ROOT / "build" / "reports"
 # What no platform decides, and so has to hold on every Python.
 PORTABLE = ("tests/hosting", "tests/hosting_invocations", "tests/hosting_responses", "tests/aws_lambda")
 # The real parts that a whole run must have had a test pass on (see `needs` in tests/conftest.py).
-PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto")
+PARTS = ("azurite", "functions-worker", "lambda-emulator", "moto", "sam")
 NO_TESTS = 5
 # What the tests do is mostly waiting.
 PROCESSES = 3
@@ -63,8 +63,8 @@ class Run:
         where = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(folder)}
         options = [f"--junitxml={report}", "-o", f"cache_dir={ROOT / 'build' / 'cache' / name}"]
         print(f"\n{environment.folder.name}: pytest {' '.join([*folders, *arguments])}", flush=True)
-        if folders and not aside:  # A whole run; modules stay together, for what they start.
-            options += ["--numprocesses", str(PROCESSES), "--dist", "loadfile"]
+        if folders and not aside:  # A whole run; modules stay together, for what they start, and in their order.
+            options += ["--numprocesses", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
         command = [environment.python, "-m", "pytest", *options, *folders, *arguments]
         if output is None:
             return cls(report, subprocess.Popen(command, cwd=ROOT, env=where), None)

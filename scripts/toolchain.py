@@ -1,4 +1,4 @@
-"""Brings what is not Python of ours: uv, a Python to run on, Node.js, AWS's Lambda emulator and Azurite.
+"""Brings what is not Python of ours: uv, a Python to run on, Node.js, AWS's Lambda emulator, AWS SAM and Azurite.
 
 Everything that is fetched goes into `.tools/`; nothing is installed outside the project.
 """
@@ -165,3 +165,19 @@ def lambda_emulator() -> Path:
             binary.replace(FETCHED_EMULATOR)
         marker.write_text(wanted)
     return FETCHED_EMULATOR
+
+
+def sam() -> Path:
+    """Return the command line of AWS SAM, fetching it where it is not there yet.
+
+    Raises:
+        Lacking: It could not be fetched.
+    """
+    marker = SAM_HOME / ".from"
+    if not marker.exists() or marker.read_text() != AWS_SAM_CLI or not SAM.is_file():
+        make = [uv(), "venv", "-q", "--clear", "--no-project", "--python", sys.executable, SAM_HOME]
+        fetch = [uv(), "pip", "install", "-q", "--python", SAM_HOME / "bin" / "python", AWS_SAM_CLI]
+        if any(subprocess.run(command, check=False).returncode != 0 for command in (make, fetch)):
+            raise Lacking(f"AWS SAM could not be fetched: {AWS_SAM_CLI} could not be installed")
+        marker.write_text(AWS_SAM_CLI)
+    return SAM

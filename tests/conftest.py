@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,15 +28,33 @@ pytest.register_assert_rewrite("tests.support")
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+# Seconds. What a module begins by then is done long before it is ten minutes old.
+AZURITE_GETS_OLD = 120
+
 PARTS: dict[str, Callable[[], bool]] = {
     "azurite": lambda: AZURITE_MAIN.is_file() and node() is not None,
     "curl": lambda: shutil.which("curl") is not None,
     "functions-worker": lambda: importlib.util.find_spec("azure_functions_runtime") is not None,
     "lambda-emulator": LAMBDA_EMULATOR.is_file,
     "moto": lambda: importlib.util.find_spec("moto") is not None,
+    "pip": lambda: importlib.util.find_spec("ensurepip") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
     "sam": SAM.is_file,
 }
+
+
+# Seconds that one test takes, about, of the modules that these words name; of others it is some tenths.
+TAKES = {"rounds": 30.0, "kills": 4.0, "freezes": 4.0, "faults": 1.0}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the processes of a whole run begin with what takes longest: at its end one would be alone with it."""
+    if not hasattr(config, "workerinput"):
+        return
+    seconds = defaultdict[Path, float](float)
+    for item in items:
+        seconds[item.path] += next((takes for word, takes in TAKES.items() if word in item.path.stem), 0.2)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -83,12 +106,38 @@ def moto() -> Generator[Moto]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def azurite() -> Generator[Azurite]:
-    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`.
+class Azurites:
+    """One Azurite after another: after ten minutes it looks for garbage, and answers nobody meanwhile."""
 
-    One for each module: after ten minutes Azurite looks for garbage, and answers nobody meanwhile.
-    """
-    with Azurite(AZURITE_MAIN, node=node()) as server:
-        server.make_container("container")
-        yield server
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._since = -math.inf
+        self._server: Azurite | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def young(self) -> Azurite:
+        """The one that runs, or another one if that could get old while a module works with it."""
+        if self._server is None or time.monotonic() - self._since > AZURITE_GETS_OLD:
+            self._server = None
+            self._stack.close()
+            self._since, server = time.monotonic(), self._stack.enter_context(Azurite(AZURITE_MAIN, node=node()))
+            server.make_container("container")
+            self._server = server
+        return self._server
+
+
+@pytest.fixture(scope="session")
+def azurites() -> Generator[Azurites]:
+    with Azurites() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def azurite(azurites: Azurites) -> Azurite:
+    """An Azure Blob Storage with the container `container`; for tests marked `needs("azurite")`."""
+    return azurites.young()

@@ -24,3 +24,6 @@ class Host:
 
     def check_platform(self, where: str, **how: object) -> None:
         return None
+
+    def path_of(self, channel: str) -> str | None:
+        return None

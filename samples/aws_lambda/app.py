@@ -1,5 +1,6 @@
-"""The support agent on AWS Lambda: the function's handler is `app.handler`."""
+"""The support agent on AWS Lambda: the function's handler is `app.handler`, on the stock runtime and on ours."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from agent_host import build_host
 
-from agent_framework_hosting_aws_lambda import LambdaHandler
+from agent_framework_hosting_aws_lambda import LambdaHandler, SqsInbox, iam_identity
 
-host = build_host()
+# infra/aws says so where AWS checks the signature of each call: then the caller is whom it names.
+auth = iam_identity if os.environ.get("AUTH_TYPE") == "AWS_IAM" else None
+queue = os.environ.get("QUEUE_URL")
+host = build_host(auth=auth, inbox=SqsInbox(queue) if queue else None)
 handler = LambdaHandler(host)

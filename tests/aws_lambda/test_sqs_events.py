@@ -6,9 +6,8 @@ import asyncio
 import copy
 import json
 import logging
-import selectors
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,40 +21,10 @@ from agent_framework_hosting_aws_lambda.errors import QueueUnavailable, Unsuppor
 from agent_framework_hosting_aws_lambda.sqs import wake_body
 from agent_framework_hosting_aws_lambda.sqs_events import CLOSING, LAST_WORDS, WAKE_PATIENCE, is_sqs, work_off
 from emulators.lambda_events import HttpRequest, function_url, sqs
+from tests.support.jumping import now, run
 
 UNTIL = 100.0
 TIMELY = [None, 7.5, StateUnavailable("away")]
-
-
-class Jumping(selectors.DefaultSelector):
-    """Waits for nothing: `now` is as if it had. Nothing outside the loop may be waited for."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "the loop would wait for ever"
-            self.now += timeout
-        return ready
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.selector = Jumping()
-        super().__init__(self.selector)
-
-    def time(self) -> float:
-        return self.selector.now
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(work)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @dataclass

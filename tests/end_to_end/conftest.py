@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from scripts.demo_deployment import Deployment
-from scripts.demo_platforms import AwsLambda, AzureFunctions, Platform
+from scripts.demo_platforms import AwsLambda, AzureFunctions, OwnLambda, Platform
 
 LAMBDA = pytest.param(AwsLambda(), marks=pytest.mark.needs("lambda-emulator"), id="lambda")
+OWN_LAMBDA = pytest.param(OwnLambda(), id="own-lambda")
 FUNCTIONS = pytest.param(AzureFunctions(), marks=pytest.mark.needs("functions-worker"), id="functions")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import b64decode
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall
 from pydantic import BaseModel
 
+from emulators.lambda_calls import Invocation
 from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_runtime import LambdaEmulator
+from emulators.lambda_runtime_api import RuntimeApi
 from scripts.demo_deployment import Deployment
-from scripts.demo_platforms import HttpProcess, LambdaProcess, Platform
+from scripts.demo_platforms import HttpProcess, LambdaProcess, OwnLambdaProcess, Platform
+
+from .conftest import FUNCTIONS, LAMBDA, OWN_LAMBDA
 
 TOLD = "My name is Ada and my order is 1002."
 ASKED = "What is my name, and where is my parcel?"
@@ -34,17 +39,44 @@ class FunctionUrl(httpx2.AsyncBaseTransport):
         self.emulator = emulator
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        sent = HttpRequest(
-            request.method,
-            request.url.raw_path.partition(b"?")[0].decode(),
-            request.url.query.decode(),
-            list(request.headers.items()),
-            body=await request.aread(),
-        )
+        sent = await as_sent(request)
         result: dict[str, Any] = await self.emulator.invoke(function_url(sent))
         body: str = result["body"]
         content = b64decode(body) if result.get("isBase64Encoded") else body.encode()
         return httpx2.Response(result["statusCode"], headers=result["headers"], content=content, request=request)
+
+
+class StreamingUrl(httpx2.AsyncBaseTransport):
+    """Brings requests to a function whose URL streams, and its answers as they come."""
+
+    def __init__(self, api: RuntimeApi) -> None:
+        self.api = api
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        sent = await as_sent(request)
+        call = self.api.invoke(function_url(sent))
+        head = await call.head()
+        content = AnswerStream(call)
+        return httpx2.Response(head["statusCode"], headers=head["headers"], stream=content, request=request)
+
+
+class AnswerStream(httpx2.AsyncByteStream):
+    def __init__(self, call: Invocation) -> None:
+        self.call = call
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self.call.pieces():
+            yield piece
+
+
+async def as_sent(request: httpx2.Request) -> HttpRequest:
+    return HttpRequest(
+        request.method,
+        request.url.raw_path.partition(b"?")[0].decode(),
+        request.url.query.decode(),
+        list(request.headers.items()),
+        body=await request.aread(),
+    )
 
 
 class Service:
@@ -57,6 +89,8 @@ class Service:
         match await self.deployment.started():
             case LambdaProcess(emulator):
                 url, http = "http://function", httpx2.AsyncClient(transport=FunctionUrl(emulator))
+            case OwnLambdaProcess(api, _):
+                url, http = "http://function", httpx2.AsyncClient(transport=StreamingUrl(api))
             case HttpProcess(url, http, _):
                 pass
             case other:
@@ -65,6 +99,11 @@ class Service:
 
     async def create(self, text: str, **how: Any) -> Response:
         return await (await self.client()).responses.create(model="support", input=text, **how)
+
+
+@pytest.fixture(params=[LAMBDA, OWN_LAMBDA, FUNCTIONS])
+def platform(request: pytest.FixtureRequest) -> Platform:
+    return request.param
 
 
 @pytest.fixture
@@ -178,6 +217,22 @@ async def test_a_retry_of_the_clients_own_doubles_no_turn(service: Service) -> N
     assert error.value.code == "not_background"
 
 
+@pytest.mark.parametrize("platform", [LAMBDA, OWN_LAMBDA])
+async def test_a_response_is_made_in_the_background(service: Service) -> None:
+    queued = await service.create(TOLD, background=True)
+    assert queued.status == "queued"
+    responses = (await service.client()).responses
+    async with asyncio.timeout(20):
+        while (found := await responses.retrieve(queued.id)).status != "completed":
+            assert found.status in ("queued", "in_progress")
+    await service.deployment.kill()
+    asked = await service.create(ASKED, previous_response_id=queued.id)
+    assert asked.output_text == REMEMBERED
+    cancelled = await (await service.client()).responses.cancel(queued.id)
+    assert cancelled.status == "completed"
+
+
+@pytest.mark.parametrize("platform", [FUNCTIONS])
 async def test_where_nothing_is_worked_on_after_an_answer_the_background_is_refused(service: Service) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         await service.create(TOLD, background=True)

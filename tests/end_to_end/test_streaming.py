@@ -12,7 +12,7 @@ from scripts.demo_deployment import Deployment
 from scripts.demo_platforms import Platform, Server
 from tests.support.sse import parse_events
 
-from .conftest import FUNCTIONS, LAMBDA
+from .conftest import FUNCTIONS, LAMBDA, OWN_LAMBDA
 
 ANSWER = "Order 1003 is a set of six cups for 112.90 EUR."
 ASKED = {"session_id": "tea", "message": "What is in order 1003?"}
@@ -28,7 +28,7 @@ def check(stream: str) -> None:
     assert done.data == "[DONE]"
 
 
-@pytest.mark.parametrize("platform", [FUNCTIONS, pytest.param(Server(), id="server")])
+@pytest.mark.parametrize("platform", [FUNCTIONS, OWN_LAMBDA, pytest.param(Server(), id="server")])
 async def test_an_answer_arrives_while_it_is_made(platform: Platform, tmp_path: Path) -> None:
     async with Deployment(platform, tmp_path / "state", settings={"OFFLINE_PACE": str(PACE)}) as deployment:
         await deployment.call({"message": "Hello"})

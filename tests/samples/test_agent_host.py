@@ -4,6 +4,7 @@ import pytest
 from agent_host import api_keys, build_host
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
+from agent_framework_hosting_aws_lambda import iam_identity
 from tests.support.asgi import post_json
 from tests.support.channels import started
 
@@ -28,6 +29,10 @@ def test_a_setting_that_is_missing_or_wrong_is_named(environ: dict[str, str], na
 @pytest.mark.parametrize("environ", [KEYS, {"SAMPLE_ALLOW_ANONYMOUS": "1"}, {**KEYS, "SAMPLE_TARGET": "workflow"}])
 def test_with_keys_or_on_request_it_may_be_exposed(environ: dict[str, str]) -> None:
     build_host(environ).check_exposure("a cloud")
+
+
+def test_a_platform_that_knows_its_callers_needs_no_keys() -> None:
+    build_host({}, auth=iam_identity).check_exposure("a cloud")
 
 
 def test_what_is_open_on_loopback_is_refused_elsewhere() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from scripts.toolchain import EMULATORS
+from scripts.toolchain import AWS_SAM_CLI, EMULATORS
 from scripts.workspace import CONSTRAINTS, ROOT
 
 FAILING_UV = '[ "$1" = --version ] && echo uv 99.0.0'
@@ -30,6 +30,11 @@ EMULATOR_FETCHING_UV = f"""
 while [ "$1" != --target ]; do shift; done
 /bin/mkdir -p "$2/samcli/local/rapid"
 echo emulator > "$2/samcli/local/rapid/{EMULATORS.get(platform.machine())}"
+"""
+SAM_FETCHING_UV = """
+[ "$1" = --version ] && echo uv 99.0.0 && exit
+/bin/echo "$@" >> asked
+if [ "$1" = venv ]; then for home; do :; done; /bin/mkdir -p "$home/bin"; else : > "${5%python}sam"; fi
 """
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the Lambda emulator runs on Linux only")
 
@@ -186,3 +191,17 @@ def test_azurite_that_cannot_be_fetched_is_lacking(machine: Machine) -> None:
     machine.put("commands/node", "")
     machine.put("commands/npm", "exit 1")
     assert machine.bring("azurite()").startswith("Lacking: Azurite could not be fetched: npm did not install azurite@")
+
+
+def test_sam_is_fetched_once(machine: Machine) -> None:
+    machine.put("commands/uv", SAM_FETCHING_UV)
+    sam = machine.folder / "workspace" / ".tools" / "sam" / "bin" / "sam"
+    assert [machine.bring("sam()"), machine.bring("sam()")] == [str(sam)] * 2
+    asked = (machine.folder / "workspace" / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["venv", "pip"]
+    assert asked[-1].endswith(f" {AWS_SAM_CLI}")
+
+
+def test_a_sam_that_cannot_be_fetched_is_lacking(machine: Machine) -> None:
+    machine.put("commands/uv", f"{FAILING_UV} || exit 1")
+    assert machine.bring("sam()").startswith("Lacking: AWS SAM could not be fetched")

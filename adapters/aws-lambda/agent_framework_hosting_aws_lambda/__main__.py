@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -10,16 +9,12 @@ from functools import partial
 
 from agent_framework_hosting import HostingError
 
-LAST_WORDS = 0.1
-"""Seconds for what is done at exit; with those for an invocation's end and the app's shutdown SIGTERM's 500 ms."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run the function that is named, or the one that `_HANDLER` names."""
-    from .runtime.ending import end_within
     from .runtime.loading import load, set_up_path
     from .runtime.logs import set_up_logging
-    from .runtime.loop import Runtime, address_of_api
+    from .runtime.loop import address_of_api, run
     from .runtime.processes import this_command, wanted
 
     name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
@@ -31,13 +26,7 @@ def main(arguments: Sequence[str]) -> int:
             return run_all(count, this_command(arguments))
         set_up_path()
         set_up_logging()
-        code = 1
-        with asyncio.Runner() as runner:
-            try:
-                code = runner.run(Runtime(partial(load, name), address).run())
-            finally:
-                end_within(LAST_WORDS, code)
-        return code
+        return run(partial(load, name), address)
     except HostingError as error:
         sys.stderr.write(f"agent_framework_hosting_aws_lambda: {error}\n")
         return 1

@@ -13,6 +13,9 @@ MARGIN = 2.0
 PART = 0.2
 """The part of the remaining time that is kept at most."""
 
+ENOUGH = 1 / 3
+"""The part of an invocation after which an update that is stopped would not come to its end in another one either."""
+
 
 class Budget(NamedTuple):
     """Times of the running loop's clock: runs are stopped at `work`, the app itself at `answer`; `total` in seconds."""
@@ -22,14 +25,18 @@ class Budget(NamedTuple):
     total: float
 
     @property
+    def grace(self) -> float:
+        """Seconds in which what was stopped may end."""
+        return self.answer - self.work
+
+    @property
     def end(self) -> float:
         """When the platform ends the invocation."""
         return self.answer + self.grace
 
-    @property
-    def grace(self) -> float:
-        """Seconds in which what was stopped may end."""
-        return self.answer - self.work
+    def before(self, closing: float) -> float:
+        """Give when to stop what then takes up to so many seconds to end; a third of all is kept for that at most."""
+        return min(self.work, self.answer - min(closing, self.total / 3))
 
 
 def budget_of(context: Context, loop: asyncio.AbstractEventLoop) -> Budget | None:

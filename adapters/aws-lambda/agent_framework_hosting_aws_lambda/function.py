@@ -7,11 +7,13 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from agent_framework_hosting import ConfigurationError
 from agent_framework_hosting.lifespan import Lifespan
 
+from .budget import ENOUGH, Budget, budget_for
 from .events import Context, Event, HttpEvent, Settings, http_event, refuse, refuse_malformed
 from .events.http import Integration, Scope
 from .triggers import OnEvent, trigger_of
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
     from agent_framework_hosting.host import Within
     from agent_framework_hosting.host_updates import HostUpdates
-
-    from .budget import Budget
 
 
 class Host(Protocol):
@@ -41,8 +41,12 @@ class Host(Protocol):
 
 STREAMING = "AF_HOSTING_STREAMING"
 INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
+UNTOLD = 60.0
 DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises where it is not as its trigger makes it."""
+
+loading: ContextVar[bool] = ContextVar("hosting_lambda_loading", default=False)
+"""Whether our own runtime imports the function: a handler for the stock one is then only what it serves."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -154,14 +158,24 @@ class LambdaFunction:
             if trigger == "sweep":
                 return {"swept": False}
             return await self.others(event, context)
-        until = asyncio.get_running_loop().time() + 60.0 if budget is None else budget.work
+        budget = budget or self.some_budget()
         if trigger == "queue":
-            from .sqs_events import work_off
-
-            return await work_off(event, self.updates.drains.drain, self.updates.wake, until=until)
+            return await self.queued(event, self.updates, budget)
         from .sweeping import sweep
 
-        return await sweep(self.updates, until=until)
+        return await sweep(self.updates, budget)
+
+    async def queued(self, event: object, updates: HostUpdates, budget: Budget) -> Any:
+        from .sqs_events import CLOSING, work_off
+
+        drains, until = updates.drains, budget.before(CLOSING)
+        drains.enough = budget.total * ENOUGH
+        # The last quarter is for what does not end by itself.
+        closing = 0.75 * (budget.answer - until)
+        result = await work_off(event, drains.drain, updates.wake, until=until, closing=closing)
+        async with asyncio.timeout_at(budget.answer):
+            await drains.let_go()
+        return result
 
     async def others(self, event: object, context: Context) -> Any:
         if self.on_event is None:
@@ -174,15 +188,24 @@ class LambdaFunction:
         return self.updates is not None and self.updates.backlog is not None and self.updates.backlog.waits
 
     async def work(self, budget: Budget | None) -> None:
-        """Work on accepted updates until none is left, or the invocation's time is nearly over."""
+        """Work on accepted updates until none is left, or the invocation's time is nearly over.
+
+        What goes wrong there is no failure of the invocation: updates stay accepted.
+        """
         if self.updates is None or (backlog := self.updates.backlog) is None:
             return
-        if budget is None:
-            await backlog.work(asyncio.get_running_loop().time() + 60.0, grace=5.0)
-            return
+        budget = budget or self.some_budget()
         # What had most of an invocation, and did not come to an end, would not do so in the next one either.
-        self.updates.drains.enough = budget.total / 2
-        await backlog.work(budget.work, grace=budget.grace)
+        self.updates.drains.enough = budget.total * ENOUGH
+        try:
+            await backlog.work(budget.work, end=budget.answer)
+        except Exception:
+            logger.exception("Accepted updates could not be worked on; a sweep will find them.")
+
+    @staticmethod
+    def some_budget() -> Budget:
+        """Give what an invocation may take whose context does not tell."""
+        return budget_for(UNTOLD, asyncio.get_running_loop().time())
 
 
 def named_integrations(given: Iterable[Integration] | None) -> frozenset[Integration]:

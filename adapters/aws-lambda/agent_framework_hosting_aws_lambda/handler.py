@@ -11,9 +11,9 @@ from agent_framework_hosting import ConfigurationError
 
 from .answers import stock_result
 from .budget import Budget, budget_of
-from .events import Context, Event, HttpEvent
+from .events import Context, Event, HttpEvent, Integration
 from .exchange import Invocation
-from .function import Host, LambdaFunction
+from .function import Host, LambdaFunction, loading
 from .termination import Termination
 from .triggers import OnEvent, trigger_of
 
@@ -30,6 +30,8 @@ class LambdaHandler:
     Accepted updates are worked on before the response, which they delay; where the host has an `inbox` (`SqsInbox`)
     that is told of them, and an invocation of its own works on them. No invocation ends with a conversation's lease.
 
+    Our own runtime takes the same handler, and only what it serves: nothing of this class is then used.
+
     Raises:
         ConfigurationError: The host has an open channel, runs in debug mode, or would lose accepted updates here.
         Exception: What the app raised during start-up.
@@ -41,14 +43,17 @@ class LambdaHandler:
         *,
         base_path: str = "/",
         exclude_headers: Iterable[str] = (),
+        streaming: Iterable[Integration] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         if in_event_loop():
             raise RuntimeError("Construct LambdaHandler at module level: it runs start-up on an event loop of its own.")
-        self._function = LambdaFunction(
-            host, base_path=base_path, exclude_headers=exclude_headers, streaming=(), on_event=on_event
+        self.function = LambdaFunction(
+            host, base_path=base_path, exclude_headers=exclude_headers, streaming=streaming, on_event=on_event
         )
-        self._lifespan = self._function.prepare("without an inbox")
+        if loading.get():  # It starts the function itself, on the loop that serves.
+            return
+        self._lifespan = self.function.prepare("without an inbox")
         self._process = os.getpid()
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
@@ -77,26 +82,26 @@ class LambdaHandler:
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
         budget = budget_of(context, self._loop)
-        http = self._function.read(event, context)
+        http = self.function.read(event, context)
         try:
             if http is not None:
                 return self._http(http, budget)
             if trigger_of(event) == "direct":
                 return self._direct(event, context, budget)
-            return self._run(self._function.triggered(event, context, budget))
+            return self._run(self.function.triggered(event, context, budget))
         finally:
-            if self._function.owes_work():
-                self._run(self._function.work(budget))
+            if self.function.owes_work():
+                self._run(self.function.work(budget))
 
     def _http(self, http: HttpEvent, budget: Budget | None) -> dict[str, Any]:
-        invocation = Invocation(*self._function.request(http))
+        invocation = Invocation(*self.function.request(http))
         invocation.run(self._app, self._loop, budget)
         return stock_result(http, invocation.answer())
 
     def _direct(self, event: Event, context: Context, budget: Budget | None) -> Any:
         from .direct import direct_result
 
-        invocation = Invocation(*self._function.direct(event, context))
+        invocation = Invocation(*self.function.direct(event, context))
         invocation.run(self._app, self._loop, budget)
         return direct_result(invocation.answer())
 
@@ -105,7 +110,7 @@ class LambdaHandler:
 
     @property
     def _app(self) -> Any:
-        return cast(Any, self._function.app)
+        return cast(Any, self.function.app)
 
     def _terminate(self) -> None:
         # Within the 500 ms that SIGTERM leaves; not in the middle of an invocation, nor in a fork.

@@ -71,6 +71,7 @@ class SqsInbox:
                 "pip install 'agent-framework-hosting-aws-lambda[sqs]'"
             )
         self._sender = Sender(self._queue, endpoint_url)
+        forget_after_restore(self)
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         """Send a wake; it takes less than 3 s. `delay` is in seconds, of which 900 at most are kept to.
@@ -94,7 +95,7 @@ class SqsInbox:
     def forget(self) -> None:
         """Have the next wake make a new client, with connections and credentials of its own.
 
-        For a process that goes on from a snapshot. After a fork it happens by itself.
+        For a process that goes on from a snapshot. On Lambda, and after a fork, it happens by itself.
         """
         # The old one is not closed: after a fork its connections are somebody else's.
         self._sender = Sender(self._queue, self._endpoint_url)
@@ -112,6 +113,18 @@ class SqsInbox:
             group = hashlib.sha256(key.encode()).hexdigest()
             return {**message, "MessageGroupId": group, "MessageDeduplicationId": secrets.token_hex(16)}
         return {**message, "DelaySeconds": math.ceil(max(0.0, min(delay, LONGEST_DELAY)))}
+
+
+def forget_after_restore(inbox: SqsInbox) -> None:
+    """Have an inbox forget its client when an environment is restored (Lambda SnapStart runtime hooks for Python)."""
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+        return
+    try:
+        # Lambda's managed runtimes have it, and only there is SnapStart.
+        from snapshot_restore_py import register_after_restore  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        return
+    cast("Any", register_after_restore)(inbox.forget)
 
 
 def wake_body(key: str) -> str:

@@ -20,8 +20,9 @@ from .errors import UnsupportedEvent
 
 AT_ONCE = 10
 LAST_WORDS = 6.0
+VERY_LAST = 1.0
 WAKE_PATIENCE = 3.0
-CLOSING = LAST_WORDS + 1.0 + WAKE_PATIENCE
+CLOSING = LAST_WORDS + VERY_LAST + WAKE_PATIENCE
 """Seconds after `until` by which `work_off` has returned, whatever happens; mostly it is a small part of one."""
 
 Drain = Callable[[str], Awaitable[float | None]]
@@ -44,13 +45,16 @@ def is_message(record: object) -> bool:
     return fields.get("eventSource") == "aws:sqs" and isinstance(identifier, str) and identifier != ""
 
 
-async def work_off(event: object, drain: Drain, wake: Wake, *, until: float, at_once: int = AT_ONCE) -> dict[str, Any]:
+async def work_off(
+    event: object, drain: Drain, wake: Wake, *, until: float, closing: float = CLOSING, at_once: int = AT_ONCE
+) -> dict[str, Any]:
     """Drain the mailboxes that the messages of a batch name, each once, at most `at_once` at a time.
 
     `drain(key)` gives None when nothing is left, else the seconds after which to look again: those are for
     `wake(key, delay=…)` to pass on. At `until`, in the running loop's time, drains are cancelled and what is left goes
     to `wake(key, delay=0)`. A message is reported where its drain or its wake failed, or where it is no wake; those of
-    one FIFO group are worked on in their order, and reported from the first of these on.
+    one FIFO group are worked on in their order, and reported from the first of these on. Where there are fewer than
+    `CLOSING` seconds for what follows `until`, `closing` says so, and each of its parts takes less.
 
     Returns:
         `{"batchItemFailures": [{"itemIdentifier": messageId}, …]}`, in the order of the event.
@@ -66,7 +70,7 @@ async def work_off(event: object, drain: Drain, wake: Wake, *, until: float, at_
         lines.setdefault(number if message.group is None else message.group, []).append(message)
     failed: set[str] = set()
     async with asyncio.TaskGroup() as tasks:
-        batch = Batch(drain, wake, tasks, until, at_once)
+        batch = Batch(drain, wake, tasks, until, min(closing, CLOSING), at_once)
         works = [tasks.create_task(batch.work(line)) for line in lines.values()]
     for work in works:
         failed.update(work.result())
@@ -104,11 +108,15 @@ def message_of(record: dict[str, Any]) -> Message:
 class Batch:
     """The conversations of one batch; `tasks` ends with the last of them."""
 
-    def __init__(self, drain: Drain, wake: Wake, tasks: asyncio.TaskGroup, until: float, at_once: int) -> None:
+    def __init__(
+        self, drain: Drain, wake: Wake, tasks: asyncio.TaskGroup, until: float, closing: float, at_once: int
+    ) -> None:
         self._drain = drain
         self._wake = wake
         self._tasks = tasks
         self._until = until
+        self._end = until + closing
+        self._part = closing / CLOSING
         self._places = asyncio.Semaphore(at_once)
         self._now = asyncio.get_running_loop().time
         self._settled: dict[str, asyncio.Task[bool]] = {}
@@ -172,12 +180,12 @@ class Batch:
             in_time = task.done()
         finally:
             if not task.done():
-                await given_up(task)
+                await given_up(task, self._part)
         return task.result() if in_time or (task.done() and not task.cancelled()) else 0
 
     async def _woken(self, key: str, delay: float) -> bool:
         try:
-            async with asyncio.timeout(WAKE_PATIENCE):
+            async with asyncio.timeout_at(min(self._now() + WAKE_PATIENCE, self._end)):
                 await self._wake(key, delay=delay)
         except (HostingError, TimeoutError) as error:
             logger.error("A mailbox is left over, and nobody was woken: %s", str(error) or "no answer")
@@ -189,11 +197,11 @@ class Batch:
         return True
 
 
-async def given_up(task: asyncio.Future[Any]) -> None:
-    """Cancel a drain, and wait until it has given its lease back."""
+async def given_up(task: asyncio.Future[Any], part: float) -> None:
+    """Cancel a drain, and wait until it has given its lease back, for a part of the usual time."""
     task.cancel()
-    await ended(task, LAST_WORDS)
+    await ended(task, part * LAST_WORDS, last_words=part * VERY_LAST)
     if not task.done():
-        logger.warning("A drain does not end: its conversation waits until its lease has run out.")
+        logger.warning("A drain does not end, although it was cancelled.")
     elif not task.cancelled():
         task.exception()  # Known now, also where the caller does not ask.

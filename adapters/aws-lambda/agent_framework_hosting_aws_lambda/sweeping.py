@@ -20,29 +20,41 @@ if TYPE_CHECKING:
     from agent_framework_hosting.host_updates import HostUpdates
     from agent_framework_hosting.state.letters import Survey
 
+    from .budget import Budget
+
 NAMESPACE = "AgentFrameworkHosting"
 SURVEY = 5.0
 """Seconds in which the figures are found, or left out."""
 
+PART = 0.5
+"""The part of the time that a sweep may take: the rest is for the work on what it finds."""
+
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
-async def sweep(updates: HostUpdates, *, until: float) -> dict[str, bool]:
-    """Wake every conversation with unfinished updates, until a time of the loop's clock at most.
+async def sweep(updates: HostUpdates, budget: Budget) -> dict[str, bool]:
+    """Wake every conversation with unfinished updates; `swept` is false where there was no time for all of them.
 
     Raises:
         StateUnavailable: The store did not answer.
-        TimeoutError: It took too long.
+        HostingError: An inbox could not be told of some.
     """
-    async with asyncio.timeout_at(until):
-        await updates.sweep()
+    now = asyncio.get_running_loop().time
+    swept = True
     try:
-        async with asyncio.timeout(SURVEY):
+        async with asyncio.timeout_at(now() + PART * (budget.work - now())):
+            await updates.sweep()
+    except TimeoutError:
+        # Those that were found are worked on, and do not keep the next sweep from the others.
+        logger.warning("There was no time to look for all unfinished updates: give the function a longer time-out.")
+        swept = False
+    try:
+        async with asyncio.timeout_at(min(now() + SURVEY, budget.work)):
             write_metrics(await updates.survey())
     except (HostingError, TimeoutError) as error:
         # The sweep itself is done; an alarm on missing figures is what tells.
-        logger.warning("It could not be found out how long updates wait: %s", error)
-    return {"swept": True}
+        logger.warning("It could not be found out how long updates wait: %s", error or "no time")
+    return {"swept": swept}
 
 
 def write_metrics(survey: Survey) -> None:

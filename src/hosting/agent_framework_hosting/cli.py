@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from .commands import inbox, serve, state
+from .commands import inbox, package, serve, state
 from .errors import HostingError
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="af-hosting", description="Serve Agent Framework agents and workflows.")
     parser.add_argument("--version", action="version", version=version("agent-framework-hosting"))
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (serve, state, inbox):
+    for command in (serve, state, inbox, package):
         command.add_to(commands)
     arguments = parser.parse_args(argv)
     try:

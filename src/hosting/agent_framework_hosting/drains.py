@@ -37,6 +37,7 @@ class Drains:
         self.enough: float | None = None
         """Seconds after which an attempt that is cancelled counts as a failed one: a platform has no more to give."""
         self._handlers = handlers
+        self._held: dict[HeldUpdate, float] = {}
 
     async def accept(self, update: InboundUpdate) -> bool:
         """Keep an update; False if it is known already.
@@ -66,14 +67,27 @@ class Drains:
                 if isinstance(taken, int | float):
                     return taken
                 taken = await self._process(taken)
+            if cancelled():  # Somebody's code has swallowed it.
+                raise asyncio.CancelledError
         return None
+
+    async def let_go(self) -> None:
+        """Give back the conversations of all that is still worked on: of what was cancelled, and does not end.
+
+        Whatever it does later is not saved.
+        """
+        works = [self._give_back(held) for held in [*self._held] if held.active]
+        for failure in await asyncio.gather(*works, return_exceptions=True):
+            if failure is not None:
+                logger.warning("A conversation could not be given back: %s", failure)
 
     def keys(self) -> AsyncIterator[str]:
         """Give the keys of all conversations with unfinished updates."""
         return self.mailboxes.keys()
 
     async def _process(self, held: HeldUpdate) -> HeldUpdate | None:
-        update, began = held.update, asyncio.get_running_loop().time()
+        update = held.update
+        self._held[held] = asyncio.get_running_loop().time()
         record = start_turn(self.tracer, update.channel, update.isolation_key, held.trace, kind="update")
         try:
             with record.current():
@@ -82,6 +96,8 @@ class Drains:
                 except TurnRepeated:
                     logger.warning("The turn of an update was saved earlier, elsewhere: its reply may be missing.")
                 except Exception as error:
+                    if cancelled():  # What is raised then is no failure of the update, and nothing is to follow.
+                        raise asyncio.CancelledError from error
                     if isinstance(error, TurnConflict):
                         held.check()  # Where the right to this update was lost, that is no failure of it.
                     record.outcome = type(error).__name__
@@ -96,12 +112,18 @@ class Drains:
             logger.info("An attempt at an update of channel %r has ended: %s", update.channel, error)
             return None
         finally:
-            if held.active:  # Cancelled, before anything was concluded.
-                await self._give_back(held, asyncio.get_running_loop().time() - began)
-            record.finish()
+            try:
+                if held.active:  # Cancelled, before anything was concluded.
+                    await self._give_back(held)
+            finally:
+                self._held.pop(held, None)
+                record.finish()
 
-    async def _give_back(self, held: HeldUpdate, took: float) -> None:
+    async def _give_back(self, held: HeldUpdate) -> None:
         """Leave an update whose attempt was cancelled to a later one; without end only where that may come further."""
+        if (began := self._held.pop(held, None)) is None:
+            return  # Somebody is about it.
+        took = asyncio.get_running_loop().time() - began
         if self.enough is None or took < self.enough:
             await held.release()
             return
@@ -130,3 +152,9 @@ class Drains:
             "Attempt %d at an update of channel %r failed: %s%s", held.attempt, held.update.channel, told, where
         )
         return told
+
+
+def cancelled() -> bool:
+    """Tell whether somebody has cancelled the caller's task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -85,6 +85,7 @@ class AgentFrameworkHost:
         self._turns = Turns(self._places.conversations(), turn_timeout=limits.turn_timeout.total_seconds())
         self._inbox = inbox
         self._updates: HostUpdates | None = None
+        self._works_on_updates = True
         self._contributions: list[tuple[Channel, ChannelContribution]] | None = None
         self._app: Starlette | None = None
         self._address = ""
@@ -122,7 +123,7 @@ class AgentFrameworkHost:
     @property
     def updates(self) -> HostUpdates | None:
         """The work on accepted updates, for adapters; None where no channel has any."""
-        if self._updates is None:
+        if self._updates is None and self._works_on_updates:
             handlers = {
                 channel.name: contribution.on_update
                 for channel, contribution in self._contribute()
@@ -186,17 +187,22 @@ class AgentFrameworkHost:
     def check_platform(self, where: str, *, within: Within = "never") -> None:
         """Make sure that the host can run where its process is frozen, or ended, between two requests.
 
-        `within` tells when the adapter works on accepted updates within the invocations, by `updates.backlog`.
+        `within` tells when the adapter works on accepted updates within the invocations, by `updates.backlog`; unless
+        that is never, it also works there on what a sweep finds and an inbox cannot be told of.
 
         Raises:
             ConfigurationError: As `check_exposure`; or a channel accepts updates that would get lost there.
         """
         self.check_exposure(where)
+        if not self.state.durable and not self._needs_updates:
+            # No channel depends on what would be lost here: the work on updates is not even imported.
+            self._works_on_updates = False
         if (updates := self.updates) is None:
             return
         updates.in_background = False
-        if works := within == "always" or (within == "without an inbox" and self._inbox is None):
-            updates.work_within()
+        works = within == "always" or (within == "without an inbox" and self._inbox is None)
+        if within != "never":
+            updates.work_within(accepted=works)
         updates.at_work = self.state.durable and (works or self._inbox is not None)
         if not self._needs_updates:
             return

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .backlog import Backlog
+from .backlog import Backlog, Substitute
 from .drains import Drains
 from .inbox import LocalInbox, Sweeper
 from .updates import InboundUpdate, Inbox, Standing
@@ -27,9 +27,9 @@ logger = logging.getLogger("agent_framework.hosting")
 class HostUpdates:
     """Accepts updates, and has them worked on in this process unless an `inbox` wakes the work elsewhere.
 
-    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`, or the
-    `backlog`'s `work`. `at_work` tells whether what is accepted is worked on at all, here or where the inbox wakes
-    that.
+    Where `in_background` is false nothing happens beside the platform's own invocations: those call `drains`, and the
+    `backlog`'s `work` where there is one. `at_work` tells whether what is accepted is worked on at all, here or where
+    the inbox wakes that.
     """
 
     def __init__(
@@ -70,20 +70,27 @@ class HostUpdates:
         """End an attempt at an update: as `Mailboxes.interrupt`."""
         await self._mailboxes.interrupt(update)
 
-    def work_within(self) -> Backlog:
-        """Have what is accepted worked off within the platform's own invocations, by the backlog's `work`."""
+    def work_within(self, *, accepted: bool) -> None:
+        """Have work done within the platform's own invocations, by the backlog's `work`.
+
+        That is what is `accepted` there, or else only what a sweep finds and the inbox elsewhere cannot be told of.
+        """
         self.in_background = False
-        self._inbox = self.backlog = Backlog(self._local, self._elsewhere)
-        self._sweeper = Sweeper(self.drains.keys, self._inbox)
-        return self.backlog
+        self.backlog = Backlog(self._local, self._elsewhere, let_go=self.drains.let_go)
+        if accepted:
+            self._inbox = self.backlog
 
     async def sweep(self) -> None:
         """Wake every conversation with unfinished updates.
 
         Raises:
             StateUnavailable: The store did not answer.
+            Exception: An inbox could not be told of all of them.
         """
-        await self._sweeper.sweep()
+        inbox = self._inbox
+        if self.backlog is not None and inbox is not self.backlog:
+            inbox = Substitute(inbox, self.backlog)
+        await Sweeper(self.drains.keys, inbox).sweep()
 
     async def survey(self) -> Survey:
         """Tell how long updates wait, and how many were set aside.
@@ -96,8 +103,8 @@ class HostUpdates:
         return await Letters(self._store).survey()
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
-        """Have a conversation looked into: as `Inbox.wake`."""
-        await self._inbox.wake(isolation_key, delay=delay)
+        """Have a conversation looked into at another time, elsewhere if there is an inbox for that: as `Inbox.wake`."""
+        await (self._elsewhere or self._inbox).wake(isolation_key, delay=delay)
 
     def start(self) -> None:
         if self.in_background:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 
 from .errors import HostingError
 from .updates import Inbox
@@ -19,6 +20,7 @@ AT_ONCE = 64
 GRACE = 4.0
 LAST_WORDS = 6.0
 INTERVAL = 60.0
+WAKES_AT_ONCE = 16
 RETRY = 5.0
 
 
@@ -38,12 +40,13 @@ class LocalInbox:
         self._call_later = call_later
         self._at_once = at_once
         self._ready: OrderedDict[str, None] = OrderedDict()
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[float | None]] = {}
         self._again: set[str] = set()
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._open = False
         self._context = Context()
         self._failures: dict[str, int] = {}
+        self._given_up: set[asyncio.Task[float | None]] = set()
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         if delay > 0:
@@ -86,13 +89,22 @@ class LocalInbox:
                 return
 
     async def pause(self, grace: float) -> None:
-        """Drain no further: what is under way is cancelled and waited for, at most `grace` seconds, and stays noted."""
+        """Drain no further: what is under way is cancelled and waited for, at most `grace` seconds, and stays noted.
+
+        What has not ended by then is given up, and does not count as running any more.
+        """
         self._open = False
-        for key, task in (running := {**self._running}).items():
+        running = [*self._running.items()]
+        for key, task in running:
             task.cancel()
             self._ready[key] = None
         if running:
-            await asyncio.wait(running.values(), timeout=grace)
+            await asyncio.wait([task for _, task in running], timeout=grace)
+        for key, task in running:
+            if self._running.get(key) is task and not task.done():
+                del self._running[key]
+                self._given_up.add(task)
+                task.add_done_callback(self._given_up.discard)
 
     @property
     def waits(self) -> bool:
@@ -139,14 +151,13 @@ class LocalInbox:
             key, _ = self._ready.popitem(last=False)
             work = asyncio.create_task(self._work(key), name="hosting-drain", context=self._context.copy())
             self._running[key] = work
+            # Not at the end of the work itself: what is cancelled at once never begins.
+            work.add_done_callback(partial(self._ended, key))
 
-    async def _work(self, key: str) -> None:
-        delay: float | None = None
+    async def _work(self, key: str) -> float | None:
+        """Drain a mailbox; give the seconds after which to look again, None where that is not needed."""
         try:
             delay = await self._drain(key)
-            self._failures.pop(key, None)
-        except asyncio.CancelledError:
-            raise
         except HostingError as error:
             delay = self._retry_delay(key)
             logger.warning("A mailbox could not be worked off; again in %.0f s: %s", delay, error)
@@ -154,14 +165,21 @@ class LocalInbox:
             # One mailbox must not end the inbox of all others: it is looked into again.
             delay = self._retry_delay(key)
             logger.exception("A mailbox could not be worked off.")
-        finally:
-            del self._running[key]
-            if key in self._again:
-                self._again.discard(key)
-                self._ready[key] = None
-            elif delay is not None and self._open:
-                self._wake_later(key, delay)
-            self._fill()
+        else:
+            self._failures.pop(key, None)
+        return delay
+
+    def _ended(self, key: str, task: asyncio.Task[float | None]) -> None:
+        if self._running.get(key) is not task:
+            return
+        del self._running[key]
+        delay = None if task.cancelled() else task.result()
+        if key in self._again:
+            self._again.discard(key)
+            self._ready[key] = None
+        elif delay is not None and self._open:
+            self._wake_later(key, delay)
+        self._fill()
 
     def _retry_delay(self, key: str) -> float:
         """Give the seconds until another try: 5 at first, a minute at last, and not all at the same time."""
@@ -209,10 +227,24 @@ class Sweeper:
             await self._sleep(self._interval * (0.8 + 0.2 * self._jitter()))
 
     async def sweep(self) -> None:
-        """Wake them once.
+        """Wake them once; one that cannot be told of keeps none of the others.
 
         Raises:
             StateUnavailable: The store did not answer.
+            Exception: What the first wake raised that failed.
         """
-        async for key in self._keys():
-            await self._inbox.wake(key)
+        places = asyncio.Semaphore(WAKES_AT_ONCE)
+        wakes: list[asyncio.Task[None]] = []
+        try:
+            async for key in self._keys():
+                await places.acquire()
+                wakes.append(wake := asyncio.create_task(self._inbox.wake(key)))
+                wake.add_done_callback(lambda _: places.release())
+            told = await asyncio.gather(*wakes, return_exceptions=True)
+        finally:
+            for wake in wakes:
+                wake.cancel()
+        failures = [failure for failure in told if failure is not None]
+        if failures:
+            logger.warning("%d of %d wakes of a sweep failed.", len(failures), len(wakes))
+            raise failures[0]

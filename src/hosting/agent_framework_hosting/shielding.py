@@ -39,8 +39,11 @@ async def shielded(work: Awaitable[T], *, grace: float | None = None) -> T:
     raise cancelled
 
 
-async def ended(task: asyncio.Future[Any], grace: float | None) -> None:
-    """Wait for the end of a task, through every further cancellation; after `grace` seconds cancel it."""
+async def ended(task: asyncio.Future[Any], grace: float | None, *, last_words: float = LAST_WORDS) -> None:
+    """Wait for the end of a task, through every further cancellation; after `grace` seconds cancel it.
+
+    It then has `last_words` seconds.
+    """
     clock = asyncio.get_running_loop().time
     deadline = None if grace is None else clock() + grace
     while not task.done() and (deadline is None or clock() < deadline):
@@ -48,7 +51,7 @@ async def ended(task: asyncio.Future[Any], grace: float | None) -> None:
             await asyncio.wait([task], timeout=None if deadline is None else deadline - clock())
     if not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=LAST_WORDS)
+        await asyncio.wait([task], timeout=last_words)
 
 
 async def together(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:

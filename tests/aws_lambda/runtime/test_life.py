@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from agent_framework_hosting_aws_lambda import LambdaFunction, LambdaHandler
 from agent_framework_hosting_aws_lambda.runtime.loading import load
 from emulators.lambda_environment import Extension
 from emulators.lambda_events import HttpRequest, function_url
@@ -247,3 +248,16 @@ async def test_outside_of_lambda_it_says_so(tmp_path: Path) -> None:
     _, said = await process.communicate()
     assert process.returncode == 1
     assert b"af-hosting serve" in said and b"Traceback" not in said
+
+
+def test_a_handler_for_the_stock_runtime_is_only_what_it_serves(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(modules)
+    (modules / "both.py").write_text(
+        HOST + "from agent_framework_hosting_aws_lambda import LambdaHandler\nhandler = LambdaHandler(Host())\n"
+    )
+    function = load("both.handler")
+    assert isinstance(function, LambdaFunction)
+    assert notes(modules) == []
+    # Elsewhere it starts what it serves.
+    LambdaHandler(function.host).close()
+    assert notes(modules) == ["start", "stop"]

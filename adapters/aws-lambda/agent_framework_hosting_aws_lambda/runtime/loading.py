@@ -8,7 +8,8 @@ import sys
 
 from agent_framework_hosting import AgentFrameworkHost, ConfigurationError
 
-from ..function import LambdaFunction
+from ..function import LambdaFunction, loading
+from ..handler import LambdaHandler
 
 
 def set_up_path() -> None:
@@ -23,7 +24,9 @@ def set_up_path() -> None:
 
 
 def load(name: str) -> LambdaFunction:
-    """Import what is named, a host or a `LambdaFunction`.
+    """Import what is named: a host, a `LambdaFunction`, or the `LambdaHandler` that the stock runtime would call.
+
+    It is done outside of any event loop, as the stock runtime does it: modules may run one of their own.
 
     Raises:
         ConfigurationError: The name has another form, or is that of something else.
@@ -32,16 +35,21 @@ def load(name: str) -> LambdaFunction:
     module, separator, attribute = name.replace(":", ".").rpartition(".")
     if not separator or not module or not attribute:
         raise ConfigurationError(f"{name!r} does not name a host: use module:attribute, such as app:host.")
-    imported = importlib.import_module(module.replace("/", "."))
+    token = loading.set(True)
+    try:
+        imported = importlib.import_module(module.replace("/", "."))
+    finally:
+        loading.reset(token)
     try:
         found: object = getattr(imported, attribute)
     except AttributeError:
         raise ConfigurationError(f"Module {module!r} has no attribute {attribute!r}.") from None
+    if isinstance(found, LambdaHandler):
+        return found.function
     if isinstance(found, LambdaFunction):
         return found
     if isinstance(found, AgentFrameworkHost):
         return LambdaFunction(found)
     raise ConfigurationError(
-        f"{name!r} is of type {type(found).__name__}: name an AgentFrameworkHost or a LambdaFunction. (A "
-        "LambdaHandler is for the stock runtime.)"
+        f"{name!r} is of type {type(found).__name__}: name an AgentFrameworkHost, a LambdaHandler or a LambdaFunction."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -12,10 +13,14 @@ from typing import NoReturn
 from ..errors import LambdaError
 from ..function import LambdaFunction
 from .api import RuntimeApi, RuntimeApiFailed, message_of
+from .ending import end_within
 from .extension import Extension
 from .processes import watch_parent
 from .serving import Serving, Stuck
 from .snapshot import after_restore, before_snapshot, is_snapshot
+
+LAST_WORDS = 0.1
+"""Seconds for what is done at exit; with those for an invocation's end and the app's shutdown SIGTERM's 500 ms."""
 
 SHUTDOWN = 0.3
 """Seconds for the app's shutdown, of the 500 ms that Lambda leaves after SIGTERM."""
@@ -44,17 +49,56 @@ def address_of_api() -> str:
     )
 
 
+def run(load: Callable[[], LambdaFunction], address: str) -> int:
+    """Import a function, outside of any event loop as the stock runtime does, and serve it until the environment ends.
+
+    Returns:
+        The process's exit code.
+    """
+    # An init makes little garbage, and looking for it would be a tenth of its time.
+    gc.disable()
+    runtime = Runtime(load, address)
+    runtime.load()
+    code = 1
+    with asyncio.Runner() as runner:
+        try:
+            code = runner.run(runtime.run())
+        finally:
+            end_within(LAST_WORDS, code)
+    return code
+
+
+async def init_failed(api: RuntimeApi, error: Exception | SystemExit) -> int:
+    """Tell that the init failed, or the restoring from its snapshot; gives the process's exit code."""
+    tell = api.fail_init
+    if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
+        error, tell = error.__cause__, api.fail_restore
+    logger.error("The function could not be started: %s", message_of(error), exc_info=error)
+    try:
+        await tell(error)
+    except OSError as unreachable:
+        logger.error("The Runtime API could not be told: %s", unreachable)
+    return 1
+
+
 class Runtime:
     """Runs one function in one environment, on one event loop; `load` imports it."""
 
     def __init__(self, load: Callable[[], LambdaFunction], address: str) -> None:
         self._load = load
-        self._address = address
+        self._function: LambdaFunction | None = None
+        self._failure: Exception | SystemExit | None = None
         self._api = RuntimeApi(address)
         self._extension = Extension(address)
-        self._function: LambdaFunction | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = False
+
+    def load(self) -> None:
+        """Import the function, outside of any event loop; `run` tells what that raised, and imports it otherwise."""
+        try:
+            self._function = self._load()
+        except (Exception, SystemExit) as error:
+            self._failure = error
 
     async def run(self) -> int:
         """Serve until SIGTERM, or until the parent process ends that started this one of several.
@@ -70,8 +114,11 @@ class Runtime:
             try:
                 function = await self._start()
             except (Exception, SystemExit) as error:
-                await self._init_failed(error)
-                return 1
+                return await init_failed(self._api, error)
+            # What the init has made stays, and need not be looked through ever again.
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
             await self._serve(function)
         except asyncio.CancelledError:
             if not self._ending:
@@ -86,7 +133,9 @@ class Runtime:
 
     async def _start(self) -> LambdaFunction:
         snapshot = is_snapshot()
-        function = self._function = self._load()
+        if self._failure is not None:
+            raise self._failure
+        function = self._function = self._function or self._load()
         lifespan = function.prepare("always")
         if snapshot:
             before_snapshot()
@@ -116,16 +165,6 @@ class Runtime:
                 raise
             task.result()
 
-    async def _init_failed(self, error: Exception | SystemExit) -> None:
-        tell = self._api.fail_init
-        if isinstance(error, RestoreFailed) and isinstance(error.__cause__, Exception):
-            error, tell = error.__cause__, self._api.fail_restore
-        logger.error("The function could not be started: %s", message_of(error), exc_info=error)
-        try:
-            await tell(error)
-        except OSError as unreachable:
-            logger.error("The Runtime API could not be told: %s", unreachable)
-
     def terminate(self) -> None:
         """End: a second call changes nothing."""
         if self._main is not None and not self._ending:
@@ -134,11 +173,11 @@ class Runtime:
 
     async def _stop(self) -> None:
         await self._extension.stop()
-        if self._function is None or self._function.lifespan is None:
+        if self._function is None or (lifespan := self._function.lifespan) is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN):
-                await self._function.lifespan.stop()
+                await lifespan.stop()
         except Exception as error:
             # The process ends all the same.
             logger.warning("Shutdown failed: %s", error, exc_info=error)

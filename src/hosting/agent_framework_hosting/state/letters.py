@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from .settle import settled_put
 from .store import StateStore, read
 
 SHORTEST = 4
+AT_ONCE = 16
 
 State = Literal["waiting", "working", "held", "dead", "done"]
 
@@ -66,26 +68,28 @@ class Letters:
                 if (seen := await self._dead(name, Letter.named(name))) is not None:
                     yield seen
 
-    async def survey(self, *, looked_at: int = 100) -> Survey:
+    async def survey(self, *, looked_at: int = 1000) -> Survey:
         """Look how long updates wait, in at most so many conversations, and how many were set aside.
 
         Raises:
             StateUnavailable: The store did not answer.
         """
-        oldest: float | None = None
-        path = ""
+        firsts: dict[str, Letter] = {}
         async for names in pages(self._store, f"{WAITING}/"):
             for letter in Letter.all(names):
-                if letter.path == path or looked_at == 0:
-                    continue
-                path, looked_at = letter.path, looked_at - 1
-                seen = await self._waiting(letter.waiting, letter, None)
+                if len(firsts) < looked_at:
+                    firsts.setdefault(letter.path, letter)
+        letters = [*firsts.values()]
+        now = oldest = self._wall()
+        for start in range(0, len(letters), AT_ONCE):
+            some = letters[start : start + AT_ONCE]
+            for seen in await asyncio.gather(*(self._waiting(letter.waiting, letter, None) for letter in some)):
                 if seen is not None and isinstance(seen.document, Waiting):
-                    oldest = min(seen.document.accepted, oldest or seen.document.accepted)
+                    oldest = min(oldest, seen.document.accepted)
         set_aside = 0
         async for names in pages(self._store, f"{DEAD}/"):
             set_aside += len(names)
-        return Survey(0.0 if oldest is None else max(0.0, self._wall() - oldest), set_aside)
+        return Survey(now - oldest, set_aside)
 
     async def find(self, uid: str) -> Seen:
         """Give the update whose uid begins like that.
