@@ -25,6 +25,9 @@ LONGEST_HEAD = 2 * 2**20
 DISCARDED = 256 * 2**10
 LINGERING = 0.5
 
+# What that one has in its buffer: it gives up on a body whose trailers are longer.
+LONGEST_TRAILERS = 4 * 2**10 - 4
+
 DIGITS = {10: frozenset(string.digits), 16: frozenset(string.hexdigits)}
 
 Handler = Callable[["Connection"], Awaitable[None]]
@@ -95,6 +98,8 @@ class Body:
             lines: list[bytes] = []
             while (line := await until(self.stream, b"\r\n")) != b"\r\n":
                 lines.append(line)
+            if sum(map(len, lines)) > LONGEST_TRAILERS:
+                raise Malformed("suspiciously long trailer after chunked body")
             self.trailers = fields(lines)
             self.ended = True
 

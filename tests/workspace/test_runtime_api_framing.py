@@ -72,7 +72,16 @@ def test_a_body_that_breaks_off_is_no_body(parts: list[bytes], lost: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "sent", [b"z\r\n", b"-1\r\n", b"+1\r\nx\r\n", b"\r\n", b"2\r\nabc\r\n", b"0\r\nno field\r\n\r\n"]
+    "sent",
+    [
+        b"z\r\n",
+        b"-1\r\n",
+        b"+1\r\nx\r\n",
+        b"\r\n",
+        b"2\r\nabc\r\n",
+        b"0\r\nno field\r\n\r\n",
+        b"0\r\nx: " + b"y" * 4096 + b"\r\n\r\n",
+    ],
 )
 async def test_what_is_no_chunk_is_malformed(sent: bytes) -> None:
     with pytest.raises(Malformed):

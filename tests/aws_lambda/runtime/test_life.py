@@ -30,7 +30,8 @@ EVENT = function_url(HttpRequest(path="/x"))
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose modules can be imported, and are forgotten after the test."""
+    """The working folder, whose modules can be imported, and are forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = {*sys.modules}
     yield tmp_path
@@ -151,15 +152,19 @@ async def test_sigterm_within_the_start_ends_that() -> None:
 
 
 async def test_a_shutdown_that_hangs_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    ends = asyncio.Event()
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        ends.set()
         await asyncio.Event().wait()
 
     async with serving(Starlette(lifespan=lifespan)) as it:
         await it.api.ready()
         it.runtime.terminate()
-        it.runtime.terminate()  # A second one changes nothing.
+        await ends.wait()
+        it.runtime.terminate()  # A second SIGTERM changes nothing.
         assert await it.over == 0
     assert "Shutdown failed" in caplog.text
 

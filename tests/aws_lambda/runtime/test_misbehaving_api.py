@@ -134,6 +134,15 @@ async def test_a_stream_that_is_refused(caplog: pytest.LogCaptureFixture) -> Non
     assert "did not arrive whole" in caplog.text
 
 
+async def test_a_stream_that_never_arrived_is_a_failed_invocation() -> None:
+    async with serving(APP, streaming=STREAMS) as it:
+        it.api.misbehave.drop_responses = 1
+        lost = await it.invoke(function_url(HttpRequest(path="/stream"))).answer()
+        assert lost.error is not None and lost.error.type == "Undelivered"
+        await well(it)
+        assert ASKED == ["/stream", "/well"]
+
+
 async def test_a_stream_whose_reader_is_slow_comes_whole() -> None:
     async with serving(APP, streaming=STREAMS) as it:
         it.api.misbehave.slow = 20_000_000

@@ -41,7 +41,7 @@ async def stream(request):
         yield "é"
         yield "€"
         if "fail" in request.query_params:
-            raise LookupError("lost")
+            raise LookupError("long " * 100_000)
     response = StreamingResponse(parts(), 201)
     response.set_cookie("a", "1")
     return response
@@ -121,7 +121,7 @@ async def test_streams_as_the_emulator_delivers_them(emulate: Emulate) -> None:
             status, whole = await asyncio.to_thread(post, function.port, payload, 20)
             start, nuls, body = whole.partition(bytes(8))
             prelude = members(json.loads(start))
-            assert (status, nuls, body.decode()) == (200, bytes(8), "é€")
+            assert (status, nuls, body.decode()) == (200, bytes(8), "é€"), function.logs()
             assert prelude["statusCode"] == 201 and prelude["cookies"][0].startswith("a=1")
         assert (await function.invoke(load_balancer(HttpRequest(path="/x"))))["statusCode"] == 200
 

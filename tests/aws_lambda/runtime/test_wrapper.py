@@ -22,14 +22,16 @@ COMMAND = [WRAPPER, sys.executable, "/var/runtime/bootstrap.py"]
 async def test_it_starts_our_runtime_with_the_handler_that_the_function_names(tmp_path: Path) -> None:
     (task := tmp_path / "task").mkdir()
     (task / "bot").mkdir()
-    (task / "bot" / "app.py").write_text(HOST)
-    # What lies in the task folder is found first, also where it has the name of something that AWS brings.
+    # What lies in the task folder is found first, and what AWS brings last.
     (runtime := tmp_path / "runtime").mkdir()
-    for folder, name in ((task, "own"), (runtime, "brought")):
-        (folder / "shadowed.py").write_text(f"name = {name!r}")
-    (task / "bot" / "app.py").write_text(HOST + "import shadowed\nnote(shadowed.name)\n")
+    (other := tmp_path / "other").mkdir()
+    for folder, names in ((task, ["one"]), (runtime, ["one", "two"]), (other, ["one", "two"])):
+        for name in names:
+            (folder / f"shadowed_{name}.py").write_text(f"name = {folder.name!r}")
+    names = "import shadowed_one, shadowed_two\nnote(shadowed_one.name + ' ' + shadowed_two.name)\n"
+    (task / "bot" / "app.py").write_text(HOST + names)
     env = {
-        "PYTHONPATH": os.pathsep.join([str(runtime), PATH["PYTHONPATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(runtime), str(other), PATH["PYTHONPATH"]]),
         "LAMBDA_TASK_ROOT": str(task),
         "LAMBDA_RUNTIME_DIR": str(runtime),
     }
@@ -42,7 +44,7 @@ async def test_it_starts_our_runtime_with_the_handler_that_the_function_names(tm
         told = json.loads(answer.payload)
         # It has taken the place of the script, so that a signal reaches it.
         assert (told["pid"], told["cwd"]) == (process.pid, str(task))
-        assert (task / "notes").read_text().splitlines() == ["own", "start"]
+        assert (task / "notes").read_text().splitlines() == ["task other", "start"]
         process.terminate()
         assert await process.ended() == 0
 

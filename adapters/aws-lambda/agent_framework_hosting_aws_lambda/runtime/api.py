@@ -31,7 +31,13 @@ MAX_TRACE = 64
 """Lines of a stack trace that are told."""
 
 MAX_MESSAGE = 16 * 1024
-"""Characters of an error's message that are told: in a stream they stand in a header line."""
+"""Characters of an error's message that are told."""
+
+MAX_TRAILER = 2 * 1024
+"""Bytes of an error that are told at the end of a stream: the Runtime API's server, Go's net/http, takes 4 KB of
+trailers, encoded, and breaks off at more ("suspiciously long trailer after chunked body")."""
+
+MAX_KIND = 128
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
@@ -160,7 +166,7 @@ class RuntimeApi:
             told = described(error)
             trailers = {
                 "Lambda-Runtime-Function-Error-Type": told["errorType"],
-                "Lambda-Runtime-Function-Error-Body": b64encode(json.dumps(told).encode()).decode(),
+                "Lambda-Runtime-Function-Error-Body": b64encode(in_short(told)).decode(),
             }
         try:
             accept(await self._connection.finish(trailers))
@@ -244,10 +250,22 @@ def described(error: BaseException) -> dict[str, Any]:
     kind = type(error).__name__
     return {
         # A name made at run time may be anything, and stands in a header.
-        "errorType": kind if kind.isascii() and kind.isidentifier() else "Error",
+        "errorType": kind[:MAX_KIND] if kind.isascii() and kind.isidentifier() else "Error",
         "errorMessage": message_of(error),
         "stackTrace": lines[-MAX_TRACE:],
     }
+
+
+def in_short(told: Mapping[str, Any]) -> bytes:
+    """Encode an error in the bytes that a trailer may have: the trace goes from its start on, then half the message."""
+    trace: list[str] = told["stackTrace"]
+    message: str = told["errorMessage"]
+    while len(content := json.dumps({**told, "errorMessage": message, "stackTrace": trace}).encode()) > MAX_TRAILER:
+        if trace:
+            trace = trace[1:]
+        else:
+            message = message[: len(message) // 2]
+    return content
 
 
 def message_of(error: BaseException) -> str:

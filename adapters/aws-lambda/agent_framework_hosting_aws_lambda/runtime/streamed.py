@@ -92,8 +92,6 @@ class StreamedExchange:
             if self._sent > self._bound:
                 raise Undelivered(f"A streamed response has at most {self._bound} bytes.")
             await self._api.send(body)
-            if self.gone:  # Ended meanwhile.
-                raise Undelivered("The response has been ended.")
             if not message.get("more_body", False):
                 self.complete = True
                 await self._api.end()
