@@ -57,7 +57,7 @@ class Stock:
     def invoke(self, event: Any, *, seconds: float = 30.0) -> Any:
         """Invoke the last handler, with so much time."""
         end = time.monotonic() + seconds
-        context = SimpleNamespace(
+        context: Any = SimpleNamespace(
             aws_request_id="1", get_remaining_time_in_millis=lambda: max(0, int(1000 * (end - time.monotonic())))
         )
         result = self.handlers[-1](event, context)
