@@ -37,6 +37,11 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
 
         return object_turn.measure()
 
+    def acknowledgement() -> list[Row]:
+        from . import acknowledgement
+
+        return acknowledgement.measure()
+
     def functions() -> list[Row]:
         from . import functions_call
 
@@ -68,6 +73,7 @@ def figures(functions_python: str) -> dict[str, Callable[[], list[Row]]]:
         "directory": directory,
         "checkpoint": checkpoint,
         "objects": objects,
+        "acknowledgement": acknowledgement,
         "functions": functions,
         "stream": stream,
         "crowd": crowd,

@@ -13,7 +13,7 @@ from .errors import ConfigurationError, HostingError, InvalidRequest, SessionToo
 from .redaction import redacted
 from .telemetry import start_turn, trace_of
 from .updates import InboundUpdate
-from .working import working_on
+from .working import Working, working_on
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -37,7 +37,8 @@ class Drains:
         self.enough: float | None = None
         """Seconds after which an attempt that is cancelled counts as a failed one: a platform has no more to give."""
         self._handlers = handlers
-        self._held: dict[HeldUpdate, float] = {}
+        self._began: dict[HeldUpdate, float] = {}
+        self._working: dict[HeldUpdate, Working] = {}
 
     async def accept(self, update: InboundUpdate) -> bool:
         """Keep an update; False if it is known already.
@@ -74,9 +75,9 @@ class Drains:
     async def let_go(self) -> None:
         """Give back the conversations of all that is still worked on: of what was cancelled, and does not end.
 
-        Whatever it does later is not saved.
+        Whatever it still does is not saved, and it can take no more turns.
         """
-        works = [self._give_back(held) for held in [*self._held] if held.active]
+        works = [self._give_back(held) for held in [*self._began] if held.active]
         for failure in await asyncio.gather(*works, return_exceptions=True):
             if failure is not None:
                 logger.warning("A conversation could not be given back: %s", failure)
@@ -87,7 +88,7 @@ class Drains:
 
     async def _process(self, held: HeldUpdate) -> HeldUpdate | None:
         update = held.update
-        self._held[held] = asyncio.get_running_loop().time()
+        self._began[held] = asyncio.get_running_loop().time()
         record = start_turn(self.tracer, update.channel, update.isolation_key, held.trace, kind="update")
         try:
             with record.current():
@@ -116,13 +117,16 @@ class Drains:
                 if held.active:  # Cancelled, before anything was concluded.
                     await self._give_back(held)
             finally:
-                self._held.pop(held, None)
+                self._began.pop(held, None)
+                self._working.pop(held, None)
                 record.finish()
 
     async def _give_back(self, held: HeldUpdate) -> None:
         """Leave an update whose attempt was cancelled to a later one; without end only where that may come further."""
-        if (began := self._held.pop(held, None)) is None:
+        if (began := self._began.pop(held, None)) is None:
             return  # Somebody is about it.
+        if (working := self._working.pop(held, None)) is not None:
+            working.given_up = True
         took = asyncio.get_running_loop().time() - began
         if self.enough is None or took < self.enough:
             await held.release()
@@ -139,7 +143,8 @@ class Drains:
         handler = self._handlers.get(held.update.channel)
         if handler is None:
             raise ConfigurationError(f"There is no channel {held.update.channel!r} with on_update any more.")
-        with working_on(held):
+        with working_on(held) as working:
+            self._working[held] = working
             async with held.guard():
                 with Contained():
                     await handler(held.update)
