@@ -69,7 +69,7 @@ class Ours:
         host = AgentFrameworkHost(FixedAgent(), channels=[channel], state_dir=place.below("ours"), inbox=Silent())
         self.handler = LambdaHandler(host)
         self.numbers = itertools.count()
-        self.context = SimpleNamespace(function_name="benchmark", aws_request_id="1", memory_limit_in_mb="512")
+        self.context: Any = SimpleNamespace(function_name="benchmark", aws_request_id="1", memory_limit_in_mb="512")
 
     def event(self) -> Event:
         from webhook_channel.signatures import SIGNATURE, TIMESTAMP, sign
