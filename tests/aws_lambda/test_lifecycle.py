@@ -246,7 +246,7 @@ def test_fork_is_refused_by_name() -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     script = (
-        "import sys, msgspec, starlette.requests\n"
+        "import gc, sys, msgspec, starlette.requests\n"
         "import agent_framework_hosting.exchange, agent_framework_hosting.keys, agent_framework_hosting.lifespan\n"
         "import agent_framework_hosting.auth, agent_framework_hosting.problems\n"
         "import agent_framework_hosting.requests\n"
