@@ -21,5 +21,4 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
     with taking_replies() as (origin, taken):
         function = Stock(origin, taken, str(tmp_path / "state"))
         yield function
-        for handler in function.handlers:
-            handler.close()
+        function.close()

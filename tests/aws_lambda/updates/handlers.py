@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ class Stock:
         self.heard: list[str] = []
         self.act: Callable[[str], Any] | None = None
         self.handlers: list[LambdaHandler] = []
+        self._closing = False
 
     def start(self, *, attempts: int = 5, **options: Any) -> LambdaHandler:
         host = AgentFrameworkHost(
@@ -53,6 +53,20 @@ class Stock:
         if self.act is not None:
             await self.act(messages[-1].text)
         return count(messages, session)
+
+    async def stay(self, text: str) -> None:
+        """Go on whoever cancels it, until the handlers are closed."""
+        while not self._closing:
+            try:
+                await hang(text)
+            except asyncio.CancelledError:
+                if self._closing:
+                    raise
+
+    def close(self) -> None:
+        self._closing = True
+        for handler in self.handlers:
+            handler.close()
 
     def invoke(self, event: Any, *, seconds: float = 30.0) -> Any:
         """Invoke the last handler, with so much time."""
@@ -87,13 +101,6 @@ async def hang(text: str) -> None:
 
 async def fail(text: str) -> None:
     raise ValueError("The model has failed.")
-
-
-async def stay(text: str) -> None:
-    """Go on after having been cancelled once."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await hang(text)
-    await hang(text)
 
 
 def response(result: dict[str, Any]) -> dict[str, Any]:
