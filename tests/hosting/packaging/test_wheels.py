@@ -107,14 +107,14 @@ def test_ours_are_found_in_a_dist_nearby(workshop: Workshop) -> None:
     assert workshop.read("packaged.lock.txt").splitlines()[1:] == ["agent-framework-hosting-dream==2.0", "tea==1.0"]
 
 
-def test_the_sources_of_ours_are_found_with_what_they_require(tmp_path: Path, workspace: Path) -> None:
+def test_the_sources_of_ours_are_found_with_what_they_require(workspace: Path) -> None:
     folders = ours.sources(ours.workspace(workspace / "samples" / "server"))
     assert folders["agent-framework-hosting-aws-lambda"] == workspace / "adapters" / "aws-lambda"
     assert ours.needed(["agent-framework-hosting-aws-lambda", "starlette"], folders) == [
         "agent-framework-hosting",
         "agent-framework-hosting-aws-lambda",
     ]
-    assert ours.workspace(tmp_path) is None
+    assert ours.workspace(workspace.parent) is None
 
 
 def test_requirements_are_read_with_those_that_they_include(tmp_path: Path) -> None:
