@@ -21,8 +21,8 @@ TOO_LATE = Problem(504, "deadline_reached", str(DeadlineReached()), headers=STOP
 TOO_LARGE = Problem(
     500,
     "response_too_large",
-    "The response has more than the 6 MB that Lambda takes in one piece. Ask for less, or for a stream where the "
-    "function gives one.",
+    "The response is larger than what Lambda takes in one piece: 6 MB, behind a load balancer 1 MB. Ask for less, or "
+    "for a stream where the function gives one.",
     headers=STOP_RETRIES,
 )
 
@@ -36,7 +36,7 @@ def stock_result(http: HttpEvent, answer: Answer) -> dict[str, Any]:
     """Give what the stock runtime is to return for a response, or for one that is too large for it."""
     result = http.result(answer)
     # It may be six times as long once it is encoded.
-    if len(answer.body) * 6 > BOUND and len(as_stock(result)) > BOUND:
+    if len(answer.body) * 6 > http.bound and len(as_stock(result)) > http.bound:
         logger.error("A response of %d bytes is too large to be given in one piece.", len(answer.body))
         return http.result(answer_of(TOO_LARGE))
     return result

@@ -34,6 +34,10 @@ class Budget(NamedTuple):
         """When the platform ends the invocation."""
         return self.answer + self.grace
 
+    def within(self, seconds: float | None, now: float) -> Budget:
+        """Give what is left of it where somebody waits for no more than so many seconds from now on."""
+        return self if seconds is None or seconds >= self.total else budget_for(seconds, now)
+
     def before(self, closing: float) -> float:
         """Give when to stop what then takes up to so many seconds to end; a third of all is kept for that at most."""
         return min(self.work, self.answer - min(closing, self.total / 3))

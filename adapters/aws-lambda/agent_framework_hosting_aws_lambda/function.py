@@ -16,7 +16,7 @@ from agent_framework_hosting.lifespan import Lifespan
 from .budget import ENOUGH, Budget, budget_for
 from .events import Context, Event, HttpEvent, Settings, http_event, refuse, refuse_malformed
 from .events.http import Integration, Scope
-from .triggers import OnEvent, trigger_of
+from .triggers import OnEvent, is_foreign, trigger_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -150,6 +150,8 @@ class LambdaFunction:
             StateUnavailable: The store did not answer.
         """
         trigger = trigger_of(event)
+        if self.on_event is not None and trigger is not None and is_foreign(event, trigger):
+            trigger = None
         if trigger == "ping":
             return {"ready": True}
         if trigger is None:
@@ -173,8 +175,11 @@ class LambdaFunction:
         # The last quarter is for what does not end by itself.
         closing = 0.75 * (budget.answer - until)
         result = await work_off(event, drains.drain, updates.wake, until=until, closing=closing)
-        async with asyncio.timeout_at(budget.answer):
-            await drains.let_go()
+        try:
+            async with asyncio.timeout_at(budget.answer):
+                await drains.let_go()
+        except TimeoutError:
+            logger.warning("A conversation could not be given back in time: it waits until its lease has run out.")
         return result
 
     async def others(self, event: object, context: Context) -> Any:
@@ -195,7 +200,6 @@ class LambdaFunction:
         if self.updates is None or (backlog := self.updates.backlog) is None:
             return
         budget = budget or self.some_budget()
-        # What had most of an invocation, and did not come to an end, would not do so in the next one either.
         self.updates.drains.enough = budget.total * ENOUGH
         try:
             await backlog.work(budget.work, end=budget.answer)

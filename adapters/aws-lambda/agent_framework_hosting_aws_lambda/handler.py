@@ -95,7 +95,8 @@ class LambdaHandler:
 
     def _http(self, http: HttpEvent, budget: Budget | None) -> dict[str, Any]:
         invocation = Invocation(*self.function.request(http))
-        invocation.run(self._app, self._loop, budget)
+        within = None if budget is None else budget.within(http.patience, self._loop.time())
+        invocation.run(self._app, self._loop, within)
         return stock_result(http, invocation.answer())
 
     def _direct(self, event: Event, context: Context, budget: Budget | None) -> Any:

@@ -82,6 +82,8 @@ class SqsInbox:
             QueueUnavailable: It was not sent, or that is not known.
             InvalidRequest: The key is no text without lone surrogates, or too large for a message.
         """
+        if self._queue.fifo and delay > 0:
+            return  # A FIFO queue would wake at once, again and again: this is left to the sweep.
         message = self._message(isolation_key, delay)
         if self._sender.process != os.getpid():
             self.forget()

@@ -19,6 +19,9 @@ from agent_framework_hosting.shielding import ended
 from .errors import UnsupportedEvent
 
 AT_ONCE = 10
+SWEEP = 60.0
+"""Seconds between two sweeps."""
+
 LAST_WORDS = 6.0
 VERY_LAST = 1.0
 WAKE_PATIENCE = 3.0
@@ -138,7 +141,8 @@ class Batch:
         """Drain a mailbox; False if neither that worked nor a wake for another time."""
         try:
             delay = await self._worked_off(key)
-            return delay is None or await self._woken(key, delay)
+            # A sweep comes in time for what is due later; woken each time, it would have more and more wakes under way.
+            return delay is None or delay >= SWEEP or await self._woken(key, delay)
         except HostingError as error:
             # Not what it says: that may name the conversation.
             logger.error("A mailbox could not be worked off (%s); its message is reported.", type(error).__name__)

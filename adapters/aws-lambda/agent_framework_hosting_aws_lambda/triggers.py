@@ -38,3 +38,11 @@ def trigger_of(event: object) -> Trigger | None:
     if is_sqs(fields):
         return "queue"
     return "direct" if is_direct(fields) else None
+
+
+def is_foreign(event: object, trigger: Trigger) -> bool:
+    """Tell whether a schedule or a queue may be the operator's own: its events do not say that they are for us."""
+    fields = cast("Event", event)
+    if trigger == "sweep":
+        return "af-hosting" not in fields
+    return trigger == "queue" and not any("af-hosting" in str(record.get("body")) for record in fields["Records"])

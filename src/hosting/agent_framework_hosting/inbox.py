@@ -46,6 +46,7 @@ class LocalInbox:
         self._open = False
         self._context = Context()
         self._failures: dict[str, int] = {}
+        self._drained = 0
         self._given_up: set[asyncio.Task[float | None]] = set()
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
@@ -71,7 +72,9 @@ class LocalInbox:
         self._forget_later()
 
     async def settled(self, until: float, patience: float) -> None:
-        """Wait until nothing is left but what is due in more than `patience` seconds, or a time of the loop's clock.
+        """Wait until nothing is left but what is due later, or a time of the loop's clock.
+
+        What is due soon is waited for: `patience` seconds in all, since the last drain that had something to do.
 
         Raises:
             RuntimeError: Nothing is drained: call `start` before.
@@ -79,11 +82,14 @@ class LocalInbox:
         if not self._open:
             raise RuntimeError("An inbox that is not started does not settle.")
         clock = asyncio.get_running_loop().time
+        drained, enough = self._drained, clock() + patience
         while (now := clock()) < until:
+            if drained != self._drained:
+                drained, enough = self._drained, now + patience
             due = min((timer.when() for timer in self._later.values()), default=until)
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
-            elif due < until and due <= now + patience:
+            elif due < until and due <= enough:
                 await asyncio.sleep(due - now)
             else:
                 return
@@ -174,6 +180,8 @@ class LocalInbox:
             return
         del self._running[key]
         delay = None if task.cancelled() else task.result()
+        if delay is None:
+            self._drained += 1
         if key in self._again:
             self._again.discard(key)
             self._ready[key] = None

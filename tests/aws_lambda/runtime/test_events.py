@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from agent_framework_hosting_aws_lambda.budget import budget_for
+from agent_framework_hosting_aws_lambda.events import Context, Settings, http_event
 from emulators.lambda_events import Event, HttpRequest, function_url, http_api, load_balancer, rest_api, sqs
 from emulators.lambda_runtime_api import Answer
 from scripts.toolchain import SAM_HOME
@@ -224,3 +226,32 @@ async def test_a_queue_is_not_taken_for_http() -> None:
     async with serving(APP) as it:
         answer = await it.invoke(sqs("{}")).answer()
     assert answer.error is not None and "aws:sqs" in answer.error.message
+
+
+async def test_a_schedule_and_a_queue_of_the_operators_own_are_given_to_the_hook() -> None:
+    own = {"version": "0", "detail-type": "Scheduled Event", "source": "aws.events"}
+    async with serving(APP, on_event=lambda event, context: "own") as it:
+        for event in (own, sqs('{"order": 7}')):
+            assert (await it.invoke(event).answer()).json == "own"
+        assert (await it.invoke({"af-hosting": "sweep"}).answer()).json == {"swept": False}
+    async with serving(APP) as it:
+        assert (await it.invoke(own).answer()).json == {"swept": False}
+
+
+@pytest.mark.parametrize(("make", "fits"), [(load_balancer, False), (rest_api, True)])
+async def test_a_load_balancer_takes_less(make: Maker, fits: bool) -> None:
+    async def much(request: Request) -> Response:
+        return PlainTextResponse("x" * 2**20)
+
+    async with serving(Starlette(routes=[Route("/", much)])) as it:
+        answer = await it.invoke(make(HttpRequest())).answer()
+    assert (answer.status, b"response_too_large" in answer.payload) == ((200, False) if fits else (500, True))
+
+
+def test_an_http_api_does_not_wait_for_as_long_as_a_function_may_run() -> None:
+    budget = budget_for(300.0, 1000.0)
+    settings = Settings()
+    for make, seconds in ((http_api, 30.0), (function_url, 300.0), (rest_api, 300.0), (load_balancer, 300.0)):
+        http = http_event(make(HttpRequest()), cast(Context, None), settings)
+        assert http is not None
+        assert budget.within(http.patience, 1000.0) == budget_for(seconds, 1000.0)

@@ -152,6 +152,16 @@ def test_a_conversation_that_is_busy_is_waited_for_and_one_on_hold_is_not() -> N
     run(work())
 
 
+def test_what_stays_busy_is_not_waited_for_again_and_again() -> None:
+    async def work() -> None:
+        process = Invocations.of(busy=[Step(delay=1.0)] * 50)
+        await process.invoke("busy")
+        assert process.ends == [PATIENCE]
+        assert process.left == ["busy"]
+
+    run(work())
+
+
 def test_a_hold_that_ends_while_others_are_worked_on_is_not_left_to_another_invocation() -> None:
     async def work() -> None:
         process = Invocations.of(long=[Step(20)], hold=[Step(delay=6)])

@@ -15,6 +15,8 @@ from .targets import Target, below, encoded_target
 class LoadBalancer(HttpEvent):
     """Use Lambda functions as targets of an Application Load Balancer."""
 
+    bound = 1024 * 1024
+
     @classmethod
     def matches(cls, event: Event) -> bool:
         request = event.get("requestContext")

@@ -43,6 +43,9 @@ class HttpEvent:
     The properties and methods raise AttributeError, LookupError, TypeError or ValueError for a damaged event.
     """
 
+    bound = 6 * 1024 * 1024
+    """Bytes that a whole response has at most (Lambda quotas)."""
+
     def __init__(self, event: Event, context: Context, settings: Settings) -> None:
         self.event = event
         self.context = context
@@ -56,6 +59,11 @@ class HttpEvent:
     @property
     def integration(self) -> Integration | None:
         """Name what may take the response as a stream; None for what never does."""
+        return None
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that the trigger waits for a response, where that is fixed and less than a function may take."""
         return None
 
     @property

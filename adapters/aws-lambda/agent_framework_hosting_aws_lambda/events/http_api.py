@@ -9,6 +9,9 @@ from .responses import encoded_body, header_values, streamed_headers
 from .scopes import header_lines, http_scope
 from .targets import Target, below, decoded_target, encoded_target
 
+HTTP_API = 30.0
+"""Seconds that an HTTP API waits for an integration; that cannot be raised (Quotas for HTTP APIs)."""
+
 
 class HttpApi(HttpEvent):
     """Create AWS Lambda proxy integrations for HTTP APIs; Invoking Lambda function URLs."""
@@ -21,6 +24,10 @@ class HttpApi(HttpEvent):
     @property
     def integration(self) -> Integration | None:
         return "function_url" if self.is_function_url else None
+
+    @property
+    def patience(self) -> float | None:
+        return None if self.is_function_url else HTTP_API
 
     @property
     def is_function_url(self) -> bool:

@@ -122,9 +122,11 @@ class RuntimeApi:
         except OSError as error:
             logger.warning("The connection to the Runtime API ended, and the answer is repeated: %s", error)
             try:
-                await self._connection.request("POST", path, headers, body)
+                reply = await self._connection.request("POST", path, headers, body)
             except OSError as again:
                 raise Undelivered(f"The Runtime API takes no answer: {again}") from again
+            if reply.status not in (400, 403):  # What it says where it has taken the first one.
+                accept(reply)
 
     async def begin(self, id: str, prelude: Mapping[str, Any]) -> None:
         """Begin a streamed response: a JSON prelude, eight NUL bytes, then the body, by `send`.

@@ -37,7 +37,7 @@ def told(header: str | None) -> dict[str, Any] | None:
     """Read a header that is JSON; one that is not tells nothing."""
     try:
         value: object = json.loads(header) if header else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 

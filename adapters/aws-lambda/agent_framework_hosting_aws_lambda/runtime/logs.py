@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import NamedTuple, cast
 
 OURS = "agent_framework.hosting"
+TALKATIVE = ("httpcore", "httpx", "httpx2", "urllib3")
 LEVELS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
 
 
@@ -94,3 +95,7 @@ def set_up_logging() -> None:
         root.setLevel(level)
     else:
         logging.getLogger(OURS).setLevel(logging.INFO)
+    if root.level == logging.INFO:
+        # Whole addresses: of some platforms those hold a bot's token.
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -103,8 +103,9 @@ class Serving:
             scope, body = function.request(http)
             if http.integration in function.streaming:
                 await self._stream(raw, http, scope, body, budget)
-            else:
-                await self._buffer(raw, scope, body, budget, lambda answer: self._respond(raw, http, answer))
+                return
+            awaited = budget.within(http.patience, asyncio.get_running_loop().time())
+            await self._buffer(raw, scope, body, budget, lambda answer: self._respond(raw, http, answer), awaited)
         elif trigger_of(event) == "direct":
             from ..direct import direct_result
 
@@ -126,13 +127,23 @@ class Serving:
             raise (DeadlineReached() if scope.expired() else error) from error
 
     async def _buffer(
-        self, raw: Raw, scope: Scope, body: bytes, budget: Budget, deliver: Callable[[Answer], Awaitable[None]]
+        self,
+        raw: Raw,
+        scope: Scope,
+        body: bytes,
+        budget: Budget,
+        deliver: Callable[[Answer], Awaitable[None]],
+        awaited: Budget | None = None,
     ) -> None:
-        """Have the app answer, and deliver that as soon as it is whole: the app may go on afterwards."""
+        """Have the app answer, and deliver that as soon as it is whole: the app may go on afterwards.
+
+        `awaited` is what of the budget somebody waits for the response.
+        """
+        awaited = awaited or budget
         exchange = BufferedExchange(body)
-        task = self._begin(scope, exchange, budget)
+        task = self._begin(scope, exchange, awaited)
         try:
-            late = await is_late(task, exchange.over, budget)
+            late = await is_late(task, exchange.over, awaited)
             if exchange.complete:
                 await self._told(raw, deliver(Answer(exchange.status, exchange.headers, exchange.body)))
             elif late:
@@ -186,7 +197,7 @@ class Serving:
 
     async def _respond(self, raw: Raw, http: HttpEvent, answer: Answer) -> None:
         content = msgspec.json.encode(http.result(answer))
-        if len(content) > BOUND:
+        if len(content) > http.bound:
             logger.error("A response of %d bytes is too large to be given in one piece.", len(content))
             content = msgspec.json.encode(http.result(answer_of(TOO_LARGE)))
         await self.api.respond(raw.id, content)
