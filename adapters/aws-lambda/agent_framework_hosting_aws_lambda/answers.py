@@ -12,7 +12,7 @@ from agent_framework_hosting.problems import STOP_RETRIES, Problem
 
 from .events import Answer, HttpEvent
 
-BOUND = 6 * 1024 * 1024
+BOUND = HttpEvent.bound
 """Bytes that a response has at most where it is not streamed (Lambda quotas)."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")

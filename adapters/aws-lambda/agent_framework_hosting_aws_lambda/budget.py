@@ -14,7 +14,7 @@ PART = 0.2
 """The part of the remaining time that is kept at most."""
 
 ENOUGH = 1 / 3
-"""The part of an invocation after which an update that is stopped would not come to its end in another one either."""
+"""The part of an invocation after which an update that is stopped counts as a failed attempt."""
 
 
 class Budget(NamedTuple):

@@ -42,6 +42,8 @@ class Host(Protocol):
 STREAMING = "AF_HOSTING_STREAMING"
 INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
 UNTOLD = 60.0
+"""Seconds that an invocation is taken to have where its context does not tell."""
+
 DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises where it is not as its trigger makes it."""
 
@@ -204,6 +206,7 @@ class LambdaFunction:
         try:
             await backlog.work(budget.work, end=budget.answer)
         except Exception:
+            # The invocation is answered, or about to be: this must not take the place of its response.
             logger.exception("Accepted updates could not be worked on; a sweep will find them.")
 
     @staticmethod

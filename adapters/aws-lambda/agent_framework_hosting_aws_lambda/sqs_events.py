@@ -195,7 +195,7 @@ class Batch:
             logger.error("A mailbox is left over, and nobody was woken: %s", str(error) or "no answer")
             return False
         except Exception:
-            # As with a drain.
+            # It must not fail the others of the batch: the message is reported, and SQS delivers it again.
             logger.exception("A mailbox is left over, and nobody was woken.")
             return False
         return True

@@ -99,13 +99,13 @@ class Deployed:
         async with asyncio.timeout(PATIENCE):
             while len(self.replies(conversation)) < answers:
                 await self.sweep()
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # Between two sweeps, each of which may be the one that finds it.
 
     async def hold_over(self, conversation: str) -> None:
         """Wait for the end of the back-off of a conversation's first update, and invoke the function then."""
         [hold] = (await self.mailroom.head(conversation)).hold.values()
         assert hold.not_before > 0
-        await asyncio.sleep(max(0.0, hold.not_before - time.time()))
+        await asyncio.sleep(max(0.0, hold.not_before - time.time()))  # As the head says, and no longer.
         await self.api.invoke(PING).over()
 
     def asked(self, text: str) -> int:

@@ -71,7 +71,7 @@ async def test_frozen_after_the_response_for_longer_than_a_lease_it_does_the_wor
         assert (await call.answer()).status == 202
         process.freeze()
         hold.go()
-        await asyncio.sleep(LEASE)
+        await asyncio.sleep(LEASE)  # Nothing tells that a real lease has run out but the time.
         process.thaw()
         await call.over()
         assert function.replies("tea") == ["1: hello"]
@@ -85,7 +85,7 @@ async def test_frozen_until_its_time_is_over_it_leaves_the_work_to_the_next_invo
         await hold.wait()
         process.freeze()
         hold.go()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # The deadline is of a real process, which is frozen: nothing else tells of it.
         process.thaw()
         await call.over()
         assert (function.asked("hello"), await function.mailroom.waiting("tea")) == (0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Protocol
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class HttpEvent:
+class HttpEvent(ABC):
     """A request as a trigger tells it: what the app sees of it, and what the trigger takes as its response.
 
     The properties and methods raise AttributeError, LookupError, TypeError or ValueError for a damaged event.
@@ -52,9 +53,9 @@ class HttpEvent:
         self.settings = settings
 
     @classmethod
+    @abstractmethod
     def matches(cls, event: Event) -> bool:
         """Tell whether an event is of this kind; none raises."""
-        raise NotImplementedError
 
     @property
     def integration(self) -> Integration | None:
@@ -67,9 +68,9 @@ class HttpEvent:
         return None
 
     @property
+    @abstractmethod
     def scope(self) -> Scope:
         """The ASGI scope."""
-        raise NotImplementedError
 
     @property
     def body(self) -> bytes:
@@ -80,10 +81,14 @@ class HttpEvent:
             raise TypeError(f"A body is text, not {type(body).__name__}.")
         return b64decode(body, validate=True) if self.event.get("isBase64Encoded") else body.encode()
 
+    @abstractmethod
     def result(self, answer: Answer) -> dict[str, Any]:
         """Give what the trigger takes as a whole response."""
-        raise NotImplementedError
 
     def prelude(self, status: int, headers: Headers) -> dict[str, Any]:
-        """Give what goes before a streamed body; only for an `integration`."""
-        raise NotImplementedError
+        """Give what goes before a streamed body.
+
+        Raises:
+            TypeError: Nothing of this kind takes one: it has no `integration`.
+        """
+        raise TypeError(f"{type(self).__name__} takes no response as a stream.")

@@ -274,4 +274,5 @@ def message_of(error: BaseException) -> str:
     try:
         return str(error)[:MAX_MESSAGE]
     except Exception:
+        # The operator's own `__str__`: what it raises must not keep the error itself from being told.
         return "(its message cannot be told)"
