@@ -43,6 +43,8 @@ class Misbehaviour:
     is no HTTP. `refuse_responses`: statuses for the next response posts; after 413 the caller has its error, and after
     500 the runtime can only exit, as AWS has it. `reset_stream_after`: the next streamed response is broken off after
     so many bytes, so that writing on is a broken pipe. `slow`: streams are read at so many bytes a second.
+    `freeze_at_responses`: so many processes are stopped when a whole response has been taken, before they hear of it;
+    `thaw` of the process lets it go on.
     """
 
     drop_next: int = 0
@@ -51,6 +53,7 @@ class Misbehaviour:
     refuse_responses: list[int] = field(default_factory=list[int])
     reset_stream_after: int | None = None
     slow: int | None = None
+    freeze_at_responses: int = 0
 
 
 @dataclass

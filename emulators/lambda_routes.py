@@ -187,6 +187,9 @@ class Routes:
             raise
         if refusal is None:
             self.sent()
+            if self.misbehave.freeze_at_responses and self.environment.signals is not None:
+                self.misbehave.freeze_at_responses -= 1
+                self.environment.signals.freeze()
             if not connection.writer.is_closing():
                 await self.answer(connection, request, 202, {"status": "OK"})
         elif refusal == 413:

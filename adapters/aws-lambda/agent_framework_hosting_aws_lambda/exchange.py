@@ -12,6 +12,7 @@ from agent_framework_hosting.exchange import Exchange
 from .answers import TOO_LATE, answer_of
 from .errors import NoResponse
 from .events import Answer
+from .stopping import Stuck
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -29,27 +30,42 @@ class Invocation(Exchange):
     (a background task, or Starlette's own 500, which raises after it is sent) is logged, and the response stands.
     """
 
-    __slots__ = ("_failure", "_late", "_scope")
+    __slots__ = ("_failure", "_late", "_scope", "_stuck")
 
     def __init__(self, scope: Scope, body: bytes) -> None:
         super().__init__(body)
         self._scope = scope
         self._failure: BaseException | None = None
         self._late = False
+        self._stuck = False
 
     def run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, budget: Budget | None) -> None:
-        """Run the app to its end, or to that of the budget; `answer` tells what became of it."""
+        """Run the app to its end, or to that of the budget; `answer` tells what became of it.
+
+        Raises:
+            Stuck: It does not end.
+        """
         task = loop.create_task(self._run(app, loop, budget))
-        end = None if budget is None else loop.call_at(budget.answer, self._cut, task)
+        ends: list[asyncio.TimerHandle] = []
+        if budget is not None:
+            ends.append(loop.call_at(budget.answer, self._cut, task))
+            # Half of what is left then: the process has to end, too, before the platform ends it.
+            ends.append(loop.call_at(budget.answer + budget.grace / 2, self._give_up, loop))
         # As `run_until_complete`, less the round of the loop in which that learns of the end.
-        while not task.done():
+        while not task.done() and not self._stuck:
             loop.run_forever()
-        if end is not None:
+        for end in ends:
             end.cancel()
+        if not task.done():
+            raise Stuck
 
     def _cut(self, task: asyncio.Task[None]) -> None:
         self._late = True
         task.cancel()
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stuck = True
+        loop.stop()
 
     async def _run(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, budget: Budget | None) -> None:
         if budget is not None:

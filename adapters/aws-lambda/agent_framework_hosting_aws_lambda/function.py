@@ -11,11 +11,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from agent_framework_hosting import ConfigurationError
+from agent_framework_hosting.deadline import set_deadline
 from agent_framework_hosting.lifespan import Lifespan
 
 from .budget import ENOUGH, Budget, budget_for
 from .events import Context, Event, HttpEvent, Settings, http_event, refuse, refuse_malformed
 from .events.http import Integration, Scope
+from .stopping import in_time
 from .triggers import OnEvent, is_foreign, trigger_of
 
 if TYPE_CHECKING:
@@ -150,26 +152,32 @@ class LambdaFunction:
         Raises:
             UnsupportedEvent: It is none that is known here.
             StateUnavailable: The store did not answer.
+            DeadlineReached: The time was over before it was done.
+            Stuck: It does not end.
+            Exception: What `on_event` raised.
         """
+        budget = budget or self.some_budget()
+        return await in_time(self._triggered(event, context, budget), budget)
+
+    async def _triggered(self, event: object, context: Context, budget: Budget) -> Any:
         trigger = trigger_of(event)
         if self.on_event is not None and trigger is not None and is_foreign(event, trigger):
             trigger = None
         if trigger == "ping":
             return {"ready": True}
         if trigger is None:
-            return await self.others(event, context)
+            return await self._others(event, context, budget)
         if self.updates is None:
             if trigger == "sweep":
                 return {"swept": False}
-            return await self.others(event, context)
-        budget = budget or self.some_budget()
+            return await self._others(event, context, budget)
         if trigger == "queue":
-            return await self.queued(event, self.updates, budget)
+            return await self._queued(event, self.updates, budget)
         from .sweeping import sweep
 
         return await sweep(self.updates, budget)
 
-    async def queued(self, event: object, updates: HostUpdates, budget: Budget) -> Any:
+    async def _queued(self, event: object, updates: HostUpdates, budget: Budget) -> Any:
         from .sqs_events import CLOSING, work_off
 
         drains, until = updates.drains, budget.before(CLOSING)
@@ -184,9 +192,10 @@ class LambdaFunction:
             logger.warning("A conversation could not be given back in time: it waits until its lease has run out.")
         return result
 
-    async def others(self, event: object, context: Context) -> Any:
+    async def _others(self, event: object, context: Context, budget: Budget) -> Any:
         if self.on_event is None:
             refuse(event)
+        set_deadline(budget.work)
         result = self.on_event(cast("Event", event), context)
         return await result if inspect.isawaitable(result) else result
 

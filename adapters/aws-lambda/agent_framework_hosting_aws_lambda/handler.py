@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import random
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
@@ -14,18 +16,22 @@ from .budget import Budget, budget_of
 from .events import Context, Event, HttpEvent, Integration
 from .exchange import Invocation
 from .function import Host, LambdaFunction, loading
+from .snapshots import is_snapshot, on_restore
+from .stopping import Stuck
 from .termination import Termination
 from .triggers import OnEvent, trigger_of
 
 T = TypeVar("T")
+
+logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 
 
 class LambdaHandler:
     """Serves a host on the stock runtime: `handler = LambdaHandler(host)`; what it serves is told at `LambdaFunction`.
 
     Construct it at module level. Start-up runs there, once, in Lambda's init phase; what it raises is Lambda's init
-    error. The event loop made for it is the only one of the process and turns only during an invocation: a task left
-    behind by a request stops, and goes on within the next one.
+    error. With SnapStart it runs after each restore instead. The event loop made for it is the only one of the process
+    and turns only during an invocation: a task left behind by a request stops, and goes on within the next one.
 
     Accepted updates are worked on before the response, which they delay; where the host has an `inbox` (`SqsInbox`)
     that is told of them, and an invocation of its own works on them. No invocation ends with a conversation's lease.
@@ -57,12 +63,26 @@ class LambdaHandler:
         self._process = os.getpid()
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
+        self._started = False
+        self._termination = Termination(self._terminate)
+        if is_snapshot():
+            # What start-up makes (connections, credentials, random numbers) is no two environments' to share.
+            on_restore(self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        if is_snapshot():
+            random.seed()
         try:
             self._runner.run(self._lifespan.start())
         except BaseException:
+            self._termination.withdraw()
             self._runner.close()
             raise
-        self._termination = Termination(self._terminate)
 
     def __call__(self, event: Event, context: Context) -> Any:
         """Serve one invocation.
@@ -71,6 +91,8 @@ class LambdaHandler:
             UnsupportedEvent: The event is none that is served.
             NoResponse: The app ended without a complete response.
             CallFailed: A direct call was answered with an error.
+            DeadlineReached: What is no request was not done in time.
+            Stuck: The app does not end: the process does, and Lambda makes a new one.
             Exception: What the app raised before its response was complete.
         """
         if os.getpid() != self._process:
@@ -79,19 +101,30 @@ class LambdaHandler:
             )
         if self._loop.is_running() or in_event_loop():
             raise RuntimeError("LambdaHandler serves one invocation at a time, and not from within an event loop.")
+        self._start()
         # asyncio.run(), by whomever it was called since, leaves the thread without a current loop.
         asyncio.set_event_loop(self._loop)
         budget = budget_of(context, self._loop)
-        http = self.function.read(event, context)
         try:
-            if http is not None:
-                return self._http(http, budget)
-            if trigger_of(event) == "direct":
-                return self._direct(event, context, budget)
-            return self._run(self.function.triggered(event, context, budget))
-        finally:
-            if self.function.owes_work():
-                self._run(self.function.work(budget))
+            try:
+                return self._served(event, context, budget)
+            finally:
+                if self.function.owes_work():
+                    self._run(self.function.work(budget))
+        except Stuck as stuck:
+            from .runtime.ending import LAST_WORDS, end_within
+
+            logger.error("This environment ends: %s", stuck)
+            end_within(LAST_WORDS, 1)
+            raise
+
+    def _served(self, event: Event, context: Context, budget: Budget | None) -> Any:
+        http = self.function.read(event, context)
+        if http is not None:
+            return self._http(http, budget)
+        if trigger_of(event) == "direct":
+            return self._direct(event, context, budget)
+        return self._run(self.function.triggered(event, context, budget))
 
     def _http(self, http: HttpEvent, budget: Budget | None) -> dict[str, Any]:
         invocation = Invocation(*self.function.request(http))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from .errors import InvalidRequest
 from .inbox import INTERVAL, LocalInbox
-from .updates import Inbox
+from .updates import Inbox, PreparedInbox
 
 __all__ = ["Backlog", "Substitute"]
 
@@ -17,6 +17,9 @@ PATIENCE = 2.0
 
 HANDING_ON = 3.0
 """Seconds in which an inbox elsewhere is told of what is left."""
+
+PREPARING = 4.0
+"""Seconds before the end of the work at which that inbox is prepared, if it can be: by then it may be needed."""
 
 PART = 2 / 3
 """The part of the time for ending in which drains may end by themselves; then their conversations are taken away."""
@@ -66,13 +69,25 @@ class Backlog:
         now = asyncio.get_running_loop().time
         if now() < until:
             self._local.start()
+            preparing = asyncio.create_task(self._prepared(until - PREPARING), name="hosting-prepare")
             try:
                 await self._local.settled(until, self._patience)
             finally:
+                preparing.cancel()
                 await self._local.pause(PART * max(0.0, end - now()))
                 await self._given_back(end)
         if self._beyond is not None:
             await self._hand_on(self._beyond, min(end, now() + HANDING_ON))
+
+    async def _prepared(self, at: float) -> None:
+        if not isinstance(self._beyond, PreparedInbox):
+            return
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        try:
+            await self._beyond.prepare()
+        except Exception as error:
+            # Whether it can be told of anything, a wake will show.
+            logger.debug("The inbox could not be prepared: %s", error)
 
     async def _given_back(self, end: float) -> None:
         try:

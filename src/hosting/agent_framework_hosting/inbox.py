@@ -124,8 +124,10 @@ class LocalInbox:
         return {**dict.fromkeys(self._ready, 0.0), **later}
 
     def forget(self, key: str) -> None:
-        """Have a key noted no longer."""
+        """Have a key noted no longer: what becomes of it is somebody else's."""
         self._ready.pop(key, None)
+        self._again.discard(key)
+        self._failures.pop(key, None)
         if (timer := self._later.pop(key, None)) is not None:
             timer.cancel()
 

@@ -40,3 +40,10 @@ class Inbox(Protocol):
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         """Have the mailbox looked into, not before `delay` seconds have passed."""
         ...
+
+
+@runtime_checkable
+class PreparedInbox(Inbox, Protocol):
+    """An inbox whose first wake takes longer than the others, unless it has been prepared."""
+
+    async def prepare(self) -> None: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
@@ -16,6 +16,7 @@ from webhook_channel.signatures import Signatures
 from webhook_channel.webhook import WebhookChannel
 
 from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting_aws_lambda import SqsInbox
 from agent_framework_hosting_responses import ResponsesChannel
 from tests.aws_lambda.updates.settings import KEY, SECRET, limits
 from tests.support.targets import ScriptedAgent, count
@@ -63,8 +64,9 @@ class Holding:
             await ask("after")
 
 
-def make_host(**options: Any) -> AgentFrameworkHost:
+def make_host() -> AgentFrameworkHost:
     attempts = int(os.environ.get("ATTEMPTS", "5"))
+    queue = os.environ.get("QUEUE_URL")
     return AgentFrameworkHost(
         ScriptedAgent(act),
         channels=[
@@ -74,7 +76,7 @@ def make_host(**options: Any) -> AgentFrameworkHost:
         middleware=[Middleware(Holding)],
         state_dir=os.environ["STATE_DIR"],
         limits=limits(attempts),
-        **options,
+        inbox=SqsInbox(queue) if queue else None,
     )
 
 

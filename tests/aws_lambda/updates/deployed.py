@@ -1,4 +1,4 @@
-"""The host on our runtime: any number of processes on one state directory, and the services that they talk to."""
+"""The host on our runtime: any number of processes on one state, and the services that they talk to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from emulators.lambda_calls import Invocation
 from emulators.lambda_process import RuntimeProcess
 from emulators.lambda_runtime_api import RuntimeApi
 from tests.aws_lambda.updates.clients import PING, SWEEP, Mailroom, message, webhook
+from tests.support.places import StatePlace
 from tests.support.receivers import Receiver, answered
 
-HOST = "tests.aws_lambda.updates.app:host"
+OURS = ("agent_framework_hosting_aws_lambda", "tests.aws_lambda.updates.app:host")
+STOCK = ("awslambdaric", "tests.aws_lambda.updates.stock.handler")
 PATIENCE = 20.0
 
 
@@ -51,28 +53,34 @@ class Hold:
 class Deployed:
     """A function of which each process is an environment. `asked` is what its agent was run with."""
 
-    def __init__(self, api: RuntimeApi, agent: Receiver, replies: Receiver, folder: Path) -> None:
+    def __init__(
+        self, api: RuntimeApi, agent: Receiver, replies: Receiver, folder: Path, place: StatePlace, env: dict[str, str]
+    ) -> None:
         self.api = api
         self.agent = agent
         self.receiver = replies
-        self.mailroom = Mailroom(str(folder / "state"))
+        self.mailroom = Mailroom(place.state_dir)
         self.folder = folder
+        self.env = {
+            "AGENT": agent.origin,
+            "REPLY_ORIGIN": replies.origin,
+            "STATE_DIR": place.state_dir,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **place.environment,
+            **env,
+        }
 
     @asynccontextmanager
     async def process(self, **env: str) -> AsyncGenerator[RuntimeProcess]:
         """One more environment, whose process waits for an invocation."""
-        env = {
-            "AGENT": self.agent.origin,
-            "REPLY_ORIGIN": self.receiver.origin,
-            "STATE_DIR": str(self.folder / "state"),
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            **env,
-        }
-        command = [sys.executable, "-m", "agent_framework_hosting_aws_lambda", HOST]
         polls = self.api.polls
-        async with RuntimeProcess(self.api, command, cwd=self.folder, env=env) as process:
+        async with self.environment(OURS, **env) as process:
             await self.api.ready(polls + 1)
             yield process
+
+    def environment(self, command: Sequence[str], **env: str) -> RuntimeProcess:
+        """One more environment, whose process begins."""
+        return RuntimeProcess(self.api, [sys.executable, "-m", *command], cwd=self.folder, env={**self.env, **env})
 
     def hold(self, status: int = 204) -> Hold:
         """Keep the next question of the agent, or of a request, back."""
@@ -118,6 +126,13 @@ class Deployed:
 
 
 @asynccontextmanager
-async def deployed(folder: Path, **options: Any) -> AsyncGenerator[Deployed]:
-    async with Receiver() as agent, Receiver() as replies, RuntimeApi(**options) as api:
-        yield Deployed(api, agent, replies, folder)
+async def deployed(
+    folder: Path, place: StatePlace | None = None, *, freezes: bool = False, **env: str
+) -> AsyncGenerator[Deployed]:
+    """Give a function without processes, of which each one will have `env`; state is in `folder` by default.
+
+    `freezes`: they are stopped whenever they wait, as on Lambda.
+    """
+    place = place or StatePlace("directory", str(folder / "state"))
+    async with Receiver() as agent, Receiver() as replies, RuntimeApi(freeze_after_next=freezes) as api:
+        yield Deployed(api, agent, replies, folder, place, env)

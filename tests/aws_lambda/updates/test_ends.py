@@ -11,11 +11,17 @@ import pytest
 from tests.aws_lambda.updates.clients import SWEEP
 from tests.aws_lambda.updates.deployed import Deployed, Hold, deployed
 from tests.aws_lambda.updates.settings import LEASE
+from tests.support.places import PLACES, StatePlace, make_place
+
+
+@pytest.fixture(params=PLACES[:2])
+def place(request: pytest.FixtureRequest) -> StatePlace:
+    return make_place(request.param, request)
 
 
 @pytest.fixture
-async def function(tmp_path: Path) -> AsyncGenerator[Deployed]:
-    async with deployed(tmp_path) as function:
+async def function(tmp_path: Path, place: StatePlace) -> AsyncGenerator[Deployed]:
+    async with deployed(tmp_path, place) as function:
         yield function
 
 
@@ -27,9 +33,8 @@ async def test_what_killed_environments_left_is_done_by_another_one_wherever_the
         process.kill()
         assert (await call.answer()).error is not None
     async with function.process() as process:
-        hold = function.hold()
-        call = function.send("k-1", "after", text="after", hold="after")
-        await hold.wait()
+        function.api.misbehave.freeze_at_responses = 1
+        call = function.send("k-1", "after", text="after")
         assert (await call.answer()).status == 202
         process.kill()
         await process.ended()
@@ -64,14 +69,12 @@ async def test_killed_while_it_replies_the_agent_is_not_run_again(function: Depl
 
 
 async def test_frozen_after_the_response_for_longer_than_a_lease_it_does_the_work_then(function: Deployed) -> None:
-    hold = function.hold()
+    function.api.misbehave.freeze_at_responses = 1
     async with function.process() as process:
-        call = function.send("f-1", "tea", hold="after")
-        await hold.wait()
+        call = function.send("f-1", "tea")
         assert (await call.answer()).status == 202
-        process.freeze()
-        hold.go()
         await asyncio.sleep(LEASE)  # Nothing tells that a real lease has run out but the time.
+        assert function.asked("hello") == 0
         process.thaw()
         await call.over()
         assert function.replies("tea") == ["1: hello"]
@@ -79,12 +82,10 @@ async def test_frozen_after_the_response_for_longer_than_a_lease_it_does_the_wor
 
 
 async def test_frozen_until_its_time_is_over_it_leaves_the_work_to_the_next_invocation(function: Deployed) -> None:
-    hold = function.hold()
+    function.api.misbehave.freeze_at_responses = 1
     async with function.process() as process:
-        call = function.send("f-1", "tea", hold="after", timeout=1.0)
-        await hold.wait()
-        process.freeze()
-        hold.go()
+        call = function.send("f-1", "tea", timeout=1.0)
+        await call.answer()
         await asyncio.sleep(1.0)  # The deadline is of a real process, which is frozen: nothing else tells of it.
         process.thaw()
         await call.over()

@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
-from typing import Any, cast
 
 import pytest
 
@@ -19,39 +17,16 @@ from emulators.object_stores import Moto
 from tests.aws_lambda.sqs_recorder import CREDENTIALS, recording
 from tests.aws_lambda.updates.clients import SWEEP, key_of, responses
 from tests.aws_lambda.updates.handlers import Stock, fail, hang, response
+from tests.aws_lambda.updates.queues import Queue
 
 pytestmark = pytest.mark.needs("moto")
-
-
-class Queue:
-    """A queue of moto's, and the trigger that takes its messages."""
-
-    def __init__(self, moto: Moto) -> None:
-        import boto3
-
-        client: Any = cast("Any", boto3).client("sqs", region_name="us-east-1")
-        self.client = client
-        self.url: str = client.create_queue(QueueName=f"wakes-{uuid.uuid4().hex}")["QueueUrl"]
-
-    @property
-    def inbox(self) -> SqsInbox:
-        return SqsInbox(self.url)
-
-    def bodies(self) -> list[str]:
-        """Take what is due."""
-        found = self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
-        return [message["Body"] for message in found.get("Messages", [])]
-
-    def delayed(self) -> int:
-        name = "ApproximateNumberOfMessagesDelayed"
-        return int(self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"][name])
 
 
 @pytest.fixture
 def queue(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Queue:
     for name, value in moto.environment.items():
         monkeypatch.setenv(name, value)
-    return Queue(moto)
+    return Queue()
 
 
 def work_off(stock: Stock, *bodies: str, seconds: float = 30.0) -> list[str]:
@@ -167,7 +142,7 @@ def test_with_the_queue_away_what_is_to_be_looked_into_again_is_reported(away: S
 
 RESTORED = """
 import asyncio, os
-from agent_framework_hosting_aws_lambda.runtime.snapshot import after_restore
+from agent_framework_hosting_aws_lambda.snapshots import after_restore
 from agent_framework_hosting_aws_lambda.sqs import SqsInbox
 
 inbox = SqsInbox("https://sqs.eu-central-1.amazonaws.com/123456789012/wakes", endpoint_url=os.environ["SQS"])

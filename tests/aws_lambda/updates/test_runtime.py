@@ -42,6 +42,19 @@ async def test_the_answer_leaves_before_the_agent_begins_and_the_reply_before_th
     await function.mailroom.check_at_rest("first", turns=1)
 
 
+async def test_an_update_does_not_wait_for_what_else_the_request_left_to_do(function: Deployed) -> None:
+    background, agent = function.hold(), function.hold()
+    call = function.send("b-1", "beside", text="beside", hold="after")
+    assert (await call.answer()).status == 202
+    await background.wait()
+    agent.go()
+    await function.receiver.until(len(function.receiver.received) + 1)
+    assert (function.replies("beside"), call.returned) == (["1: beside"], None)
+    background.go()
+    await call.over()
+    await function.mailroom.check_at_rest("beside", turns=1)
+
+
 async def test_updates_of_one_conversation_are_worked_on_in_their_order_by_who_has_it(function: Deployed) -> None:
     hold = function.hold()
     first = function.send("o-1", "order", sequence=1, text="a")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_framework_hosting import HostingError, InvalidRequest, StateUnavailable
-from agent_framework_hosting.backlog import PATIENCE, Backlog, Substitute
+from agent_framework_hosting.backlog import PATIENCE, PREPARING, Backlog, Substitute
 from agent_framework_hosting.inbox import INTERVAL, LocalInbox
 from tests.support.jumping import now, run
 
@@ -273,6 +273,53 @@ def test_a_conversation_that_nobody_gives_back_in_time_ends_no_later(caplog: pyt
 
 
 # An inbox elsewhere
+
+
+@dataclass
+class Unprepared(Elsewhere):
+    """An inbox that takes `preparing` seconds for its first wake, or before; `prepared` is when it was told to."""
+
+    preparing: float = 1.5
+    refuses: bool = False
+    prepared: list[float] = field(default_factory=list)
+
+    async def prepare(self) -> None:
+        self.prepared.append(now())
+        await asyncio.sleep(self.preparing)
+        if self.refuses:
+            raise LookupError("no module of that name")
+        self.preparing = 0.0
+
+    async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
+        await asyncio.sleep(self.preparing)
+        await super().wake(isolation_key, delay=delay)
+
+
+def test_an_inbox_is_prepared_before_the_time_is_over_and_only_where_it_may_be_needed() -> None:
+    async def work() -> None:
+        elsewhere = Unprepared()
+        process = Invocations.of(elsewhere, a=[Step(UNTIL - PREPARING - 1)], b=[Step(100)], c=[Step(100)])
+        await process.invoke("a")
+        assert elsewhere.prepared == []
+        began = now()
+        await process.invoke("b")
+        assert elsewhere.prepared == [began + UNTIL - PREPARING]
+        assert (elsewhere.woken, process.ends[-1]) == ({"b": 0}, UNTIL)
+        await process.invoke("c", seconds=1)  # Less than it takes: at once.
+        assert elsewhere.woken == {"b": 0, "c": 0}
+
+    run(work())
+
+
+def test_an_inbox_that_cannot_be_prepared_is_asked_all_the_same() -> None:
+    async def work() -> None:
+        elsewhere = Unprepared(refuses=True)
+        process = Invocations.of(elsewhere, a=[Step(100)])
+        await process.invoke("a")
+        assert (len(elsewhere.prepared), elsewhere.woken) == (1, {"a": 0})
+        assert process.ends == [UNTIL + 1.5]
+
+    run(work())
 
 
 def test_what_is_left_and_due_before_a_sweep_is_handed_on() -> None:

@@ -12,21 +12,19 @@ from typing import NoReturn
 
 from ..errors import LambdaError
 from ..function import LambdaFunction
+from ..snapshots import after_restore, before_snapshot, is_snapshot
+from ..stopping import Stuck
 from .api import RuntimeApi, RuntimeApiFailed, message_of
-from .ending import end_within
+from .ending import LAST_WORDS, end_within
 from .extension import Extension
 from .processes import watch_parent
-from .serving import Serving, Stuck
-from .snapshot import after_restore, before_snapshot, is_snapshot
-
-LAST_WORDS = 0.1
-"""Seconds for what is done at exit; with those for an invocation's end and the app's shutdown SIGTERM's 500 ms."""
-
-SHUTDOWN = 0.3
-"""Seconds for the app's shutdown, of the 500 ms that Lambda leaves after SIGTERM."""
+from .serving import Serving
 
 LETTING_GO = 0.1
-"""Seconds of them in which an invocation ends that SIGTERM has come into."""
+"""Seconds in which an invocation ends that SIGTERM has come into."""
+
+SHUTDOWN = 0.25
+"""Seconds for the app's shutdown; with the others', and `LAST_WORDS`, less than the 500 ms that Lambda leaves."""
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
 

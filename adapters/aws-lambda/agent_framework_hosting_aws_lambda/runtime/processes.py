@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 VARIABLE = "AWS_LAMBDA_MAX_CONCURRENCY"
@@ -36,7 +37,10 @@ def run_all(count: int, command: Sequence[str]) -> int:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in processes:
-            process.send_signal(number)
+            # Not send_signal, which would take the end that first_ended waits for.
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
 
     signal.signal(signal.SIGTERM, pass_on)
     try:
@@ -68,12 +72,14 @@ def watch_parent(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> 
 
 
 def first_ended(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Wait for the end of one, and give its exit code."""
     by_id = {process.pid: process for process in processes}
     while True:
-        pid, status = os.wait()
-        if pid in by_id:
-            by_id[pid].returncode = code = os.waitstatus_to_exitcode(status)
-            return code
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        if (process := by_id.get(ended.si_pid)) is not None:
+            return process.wait()
+        os.waitpid(ended.si_pid, 0)  # An orphan's, if this is process 1 of a container.
 
 
 def this_command(arguments: Sequence[str]) -> list[str]:

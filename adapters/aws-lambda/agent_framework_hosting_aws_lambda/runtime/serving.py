@@ -20,6 +20,7 @@ from ..budget import Budget, budget_for
 from ..errors import NoResponse, UnsupportedEvent
 from ..events import Answer, HttpEvent
 from ..events.http import Scope
+from ..stopping import Stuck
 from ..triggers import trigger_of
 from .api import Raw, RuntimeApi, Undelivered, message_of
 from .context import InvocationContext
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from ..function import LambdaFunction
 
 logger = logging.getLogger("agent_framework.hosting.aws_lambda")
-
-
-class Stuck(BaseException):
-    """Something in the process does not end, and cannot be stopped: only the process's own end helps."""
 
 
 class BufferedExchange(Exchange):
@@ -116,15 +113,7 @@ class Serving:
 
             await self._buffer(raw, scope, body, budget, give)
         else:
-            await self._return(raw, await self._triggered(event, context, budget))
-
-    async def _triggered(self, event: object, context: InvocationContext, budget: Budget) -> Any:
-        scope = asyncio.timeout_at(budget.answer)
-        try:
-            async with scope:
-                return await self.function.triggered(event, context, budget)
-        except TimeoutError as error:
-            raise (DeadlineReached() if scope.expired() else error) from error
+            await self._return(raw, await function.triggered(event, context, budget))
 
     async def _buffer(
         self,
@@ -185,13 +174,17 @@ class Serving:
         """
         clock = asyncio.get_running_loop().time
         if not task.done() and answered:
-            await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
+            # Updates that it has accepted do not wait for it.
+            async with asyncio.TaskGroup() as beside:
+                if self.function.owes_work():
+                    beside.create_task(self.function.work(budget), name="hosting-work")
+                await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
         if not task.done():
             task.cancel()
             # Half of what is left at most: the process has to end, too, before the platform ends it.
             await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, (budget.end - clock()) / 2)))
         if not task.done():
-            raise Stuck("The app does not end, although it was cancelled.")
+            raise Stuck
         if not task.cancelled() and (error := task.exception()) is not None and answered:
             logger.error("An error followed the response: %s", message_of(error), exc_info=error)
 

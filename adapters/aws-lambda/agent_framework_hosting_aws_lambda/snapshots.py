@@ -33,6 +33,18 @@ def after_restore() -> None:
         hook(*arguments, **options)
 
 
+def on_restore(hook: Callable[[], object]) -> None:
+    """Have a hook called in every environment that is made from a snapshot; where there is none, it never is."""
+    if not is_snapshot():
+        return
+    try:
+        # Lambda's managed runtimes have it, and only there is SnapStart.
+        from snapshot_restore_py import register_after_restore  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        return
+    cast("Any", register_after_restore)(hook)
+
+
 def hooks(name: str) -> list[Hook]:
     # Registered only by what has imported it.
     module = sys.modules.get("snapshot_restore_py")

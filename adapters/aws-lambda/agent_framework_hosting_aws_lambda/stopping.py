@@ -1,0 +1,51 @@
+"""Work that has to be over in time, whether it ends by itself or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from agent_framework_hosting.deadline import DeadlineReached
+
+from .budget import Budget
+from .errors import NoResponse
+
+T = TypeVar("T")
+
+
+class Stuck(BaseException):
+    """Something in the process does not end, and cannot be stopped: only the process's own end helps.
+
+    It is no `Exception`, so that neither the operator's code nor Lambda's stock runtime goes on after it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The app does not end, although it was cancelled.")
+
+
+async def in_time(work: Coroutine[Any, Any, T], budget: Budget) -> T:
+    """Give the result of a work that is stopped when the budget's time to answer is over.
+
+    Raises:
+        DeadlineReached: It was stopped.
+        NoResponse: It cancelled itself.
+        Stuck: It does not end, although it was stopped.
+        Exception: What it raised.
+    """
+    clock = asyncio.get_running_loop().time
+    task = asyncio.create_task(work, name="hosting-invocation")
+    late = True
+    try:
+        await asyncio.wait({task}, timeout=max(0.0, budget.answer - clock()))
+        late = not task.done()
+    finally:
+        if not task.done():
+            task.cancel()
+            # Half of what is left at most: the process has to end, too, before the platform ends it.
+            await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, budget.end - clock()) / 2))
+        if not task.done():
+            raise Stuck
+    if not task.cancelled():
+        return task.result()
+    raise DeadlineReached() if late else NoResponse("The function cancelled its own work: look for a cancelled task.")
