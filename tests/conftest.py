@@ -23,9 +23,12 @@ from scripts.workspace import ROOT
 
 # Contract suites live there: their asserts say as much as those of a test module.
 pytest.register_assert_rewrite("tests.support")
+from tests.support.examples import examples  # noqa: E402 - only what is imported after that is rewritten
 
 # How long an example takes says nothing on a machine that does other things as well.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)
+)
 settings.load_profile("patient")
 
 # Seconds. What a module begins by then is done long before it is ten minutes old.

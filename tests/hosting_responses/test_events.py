@@ -14,6 +14,7 @@ from agent_framework_hosting import PendingRequest
 from agent_framework_hosting.running.outputs import output_update
 from agent_framework_hosting_responses.rendering import render_output
 from agent_framework_hosting_responses.schema import ResponseError
+from tests.support.examples import examples
 from tests.support.open_responses import check_event, check_stream
 from tests.support.response_streams import (
     accumulated,
@@ -366,7 +367,7 @@ def answers(draw: st.DrawFn) -> tuple[list[AgentResponseUpdate], dict[str, list[
 
 
 @given(answers())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_chunking_and_interleaving_gives_the_same_answer(
     answer: tuple[list[AgentResponseUpdate], dict[str, list[Content]]],
 ) -> None:
@@ -426,7 +427,7 @@ CONTENTS = st.one_of(
 @given(
     st.lists(st.tuples(st.lists(CONTENTS, max_size=3), st.sampled_from([None, "m", "n"]), st.booleans()), max_size=8)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_whatever_comes_the_stream_is_in_order(steps: list[tuple[list[Content], str | None, bool]]) -> None:
     updates = [
         AgentResponseUpdate(contents=contents, message_id=message_id, merge_mode="replace" if whole else None)

@@ -26,6 +26,7 @@ from agent_framework_hosting.state.renewal_thread import RenewalThread, Schedule
 from agent_framework_hosting.state.stored import StoredConversations
 from tests.hosting.mailbox.desk import BORN, dead, post
 from tests.hosting.protocol.diary import LONG
+from tests.support.examples import examples
 from tests.support.faults import ManualClock
 from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_request, twice
 
@@ -408,7 +409,7 @@ def words_of(snapshot: bytes | None) -> list[str]:
 
 
 TestUpdates = Updates.TestCase
-TestUpdates.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestUpdates.settings = settings(max_examples=examples(80), stateful_step_count=30, deadline=None)
 
 
 @contextmanager

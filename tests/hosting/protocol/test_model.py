@@ -18,6 +18,7 @@ from agent_framework_hosting.state.conversations import reset
 from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.state.turn import StoredTurn
+from tests.support.examples import examples
 from tests.support.faults import ManualClock
 from tests.support.stores import Fault, FaultStore, away, lost_answer, lost_request, twice
 
@@ -182,4 +183,4 @@ def words_of(snapshot: bytes | None) -> list[str]:
 
 
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestProtocol.settings = settings(max_examples=examples(60), stateful_step_count=20, deadline=None)

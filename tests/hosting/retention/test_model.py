@@ -26,6 +26,7 @@ from agent_framework_hosting.state.retention import SETTLE, Pruner
 from agent_framework_hosting.state.stored import StoredConversations
 from agent_framework_hosting.state.turn import StoredTurn
 from tests.hosting.retention.written import DAY, NOW, RETENTION, change_head, document
+from tests.support.examples import examples
 from tests.support.faults import ManualClock
 from tests.support.stores import Apply, Fault, FaultStore, Operation, away, lost_answer, twice
 
@@ -265,4 +266,4 @@ def words_of(snapshot: bytes | None) -> list[str]:
 
 
 TestRetention = Retention.TestCase
-TestRetention.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestRetention.settings = settings(max_examples=examples(80), stateful_step_count=30, deadline=None)

@@ -24,6 +24,7 @@ from agent_framework_hosting.state.store import StateStore, read
 from agent_framework_hosting.storage import StateCheckpointStorage
 from tests.hosting.state.savers import BEGIN, SHARED, Shared, checkpoint, save_many, save_on, save_one, seen
 from tests.support.channels import serving
+from tests.support.examples import examples
 from tests.support.faults import ManualClock, Worker, spawning
 from tests.support.stores import (
     CountingStore,
@@ -475,7 +476,7 @@ def test_answers_as_the_frameworks_file_storage_does(make_store: Callable[[Path]
     run_state_machine_as_test(
         type("Machine", (Comparison,), {"make": staticmethod(make_store)}),
         settings=settings(
-            max_examples=30,
+            max_examples=examples(30),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

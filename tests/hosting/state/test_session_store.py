@@ -25,6 +25,7 @@ from agent_framework_hosting.state.memory import MemoryStore
 from agent_framework_hosting.state.store import StateStore, read
 from agent_framework_hosting.storage import StateSessionStore
 from tests.hosting.state.savers import SHARED, Shared, change_session
+from tests.support.examples import examples
 from tests.support.faults import ManualClock, Worker, spawning
 from tests.support.stores import (
     CountingStore,
@@ -305,7 +306,7 @@ def test_answers_as_the_frameworks_file_store_does(make_store: Callable[[Path], 
     run_state_machine_as_test(
         type("Machine", (Comparison,), {"make": staticmethod(make_store)}),
         settings=settings(
-            max_examples=30,
+            max_examples=examples(30),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

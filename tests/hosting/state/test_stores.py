@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from agent_framework_hosting.state.store import ABSENT, UNCHANGED, Lost, StateStore, Version
+from tests.support.examples import examples
 
 HEAD = "k/aa/" + "a" * 64 + "/head"
 
@@ -324,7 +325,7 @@ def test_behaves_like_a_dictionary(make_store: Callable[[Path], StateStore]) -> 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=examples(20),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
