@@ -1,4 +1,4 @@
-"""moto's S3 and SQS on a loopback port: `python moto_server.py <port>`, until its standard input ends."""
+"""moto's S3, SQS and SSM on a loopback port: `python moto_server.py <port>`, until its standard input ends."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ LARGEST_HEAD = 65536
 BARE = {"CONTENT_TYPE", "CONTENT_LENGTH"}
 
 
+# What goes to these names its operation in a header.
+TARGETS = {"AmazonSQS": "sqs", "AmazonSSM": "ssm"}
+
+
 class Server:
     """An application for each service: moto's dispatcher looks for its modules on the disk at every request.
 
@@ -30,10 +34,7 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self._services = {name: create_backend_app(name) for name in ("s3", "sqs")}
-        # Of a debugged application each request is looked at for what a developer may have got wrong.
-        for service in self._services.values():
-            service.debug = False
+        self._services: dict[str, Any] = {}
 
     async def serve(self, port: int) -> None:
         server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=LARGEST_HEAD)
@@ -56,13 +57,20 @@ class Server:
         finally:
             writer.close()
 
+    def _service(self, name: str) -> Any:
+        if name not in self._services:
+            self._services[name] = service = create_backend_app(name)
+            # Of a debugged one each request is looked at for what a developer may have got wrong.
+            service.debug = False
+        return self._services[name]
+
     def _answer(self, environ: dict[str, Any], body: bytes) -> bytes:
         if "HTTP_TRANSFER_ENCODING" in environ:
             answer = Response("The length must be given.", HTTPStatus.LENGTH_REQUIRED)
         else:
             environ["wsgi.input"] = io.BytesIO(body)
-            # Only what goes to SQS names its operation in a header.
-            service = self._services["sqs" if environ.get("HTTP_X_AMZ_TARGET", "").startswith("AmazonSQS.") else "s3"]
+            target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
+            service = self._service(TARGETS.get(target, "s3"))
             answer = Response.from_app(service, environ, buffered=True)
         parts, status, headers = answer.get_wsgi_response(environ)
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]

@@ -1,4 +1,4 @@
-"""S3, SQS and Azure Blob Storage on this machine: moto's server, and Microsoft's Azurite.
+"""S3, SQS, SSM and Azure Blob Storage on this machine: moto's server, and Microsoft's Azurite.
 
     with Moto() as s3, Azurite(main) as azure:
         s3.make_bucket("bucket")
@@ -109,7 +109,7 @@ class Emulator:
 
 
 class Moto(Emulator):
-    """S3 and SQS, as moto has them. They let everybody do everything."""
+    """S3, SQS and SSM, as moto has them. They let everybody do everything."""
 
     def command(self) -> list[str]:
         return [sys.executable, os.fspath(MOTO_SERVER), str(self.port)]
@@ -119,6 +119,7 @@ class Moto(Emulator):
         return {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
             "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT_URL_SSM": f"http://127.0.0.1:{self.port}",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_REGION": "us-east-1",

@@ -87,14 +87,18 @@ ERRORS = ["ConfigurationError", "SessionTooLarge", "StateDamaged", "StateUnavail
 MODULES = {
     "auth": ["Auth", "AuthenticationFailed", "Authenticator", "Unauthenticated"],
     "body": ["BodyTooLarge", "InvalidBody", "Json", "UnsupportedBody", "decode_json", "read_body", "read_json"],
+    "deadline": ["DeadlineReached", "current_deadline", "set_deadline"],
     "exchange": ["Exchange"],
     "jsonable": ["NotJson", "jsonable", "plain"],
+    "keys": ["check_key"],
     "lifespan": ["Lifespan", "LifespanFailed"],
     "outputs": ["contents_of", "outputs_of", "own_tools"],
     "problems": ["STOP_RETRIES", "Problem", "problem_of"],
+    "shielding": ["ended", "shielded", "together"],
     "sse": ["EVENT_HEADERS", "SILENCE", "EventStream", "Outgoing", "encode_event"],
     "storage": ["StateCheckpointStorage", "StateSessionStore", "open_store"],
     "surrogates": ["scrub", "utf8"],
+    "telemetry": ["set_platform_attributes"],
 }
 ALIASES = ["Auth", "ChannelResponseHook", "ChannelRunHook", "ChannelStreamUpdateHook", "StateStore", "Target"]
 

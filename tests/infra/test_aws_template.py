@@ -24,6 +24,12 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:alarms"
 DEPLOYMENTS: dict[str, dict[str, str]] = {
     "as it is": {},
     "keys": KEYS | {"OpenAIKeySecret": "my/openai", "OpenAIModel": "gpt-5"},
+    "keys in ssm": {
+        "AuthType": "NONE",
+        "SecretStore": "ssm",
+        "ApiKeysSecret": "/my/bot/keys",
+        "OpenAIKeySecret": "/my/openai",
+    },
     "http api": {"Front": "http-api"},
     "http api with keys": {"Front": "http-api", **KEYS},
     "file system": EFS,
@@ -38,7 +44,7 @@ DEPLOYMENTS: dict[str, dict[str, str]] = {
     "file system, without a queue": {**EFS, **KEYS, "Front": "http-api", "WakeUpQueue": "false", "Tracing": "true"},
 }
 # Every resource is in one of them, which a test below sees to; to lint one takes a second.
-LINTED = ("keys", "all of it", "file system, without a queue")
+LINTED = ("keys", "keys in ssm", "all of it", "file system, without a queue")
 # Who may have what on everything, and why no less would do.
 ARGUED = {
     "JoinNetwork": "Lambda asks for it on everything, and EC2's Describe actions know no resources",
@@ -286,6 +292,21 @@ def test_secrets_are_references(answers: dict[str, Any]) -> None:
     )
 
 
+def test_secrets_in_ssm_are_read_by_the_function_and_nothing_else_is(answers: dict[str, Any]) -> None:
+    resources = made(answers, "keys in ssm")
+    assert variables(resources)["AF_HOSTING_SSM"] == "API_KEYS=/my/bot/keys OPENAI_API_KEY=/my/openai"
+    assert not {"API_KEYS", "OPENAI_API_KEY"} & variables(resources).keys()
+    statement = allowed(resources)["ReadSecrets"]
+    assert statement["Action"] == "ssm:GetParameters"
+    assert [str(each).partition(":parameter")[2].rstrip("'}") for each in statement["Resource"]] == [
+        "/my/bot/keys",
+        "/my/openai",
+    ]
+    for name in DEPLOYMENTS.keys() - {"keys in ssm"}:
+        assert "AF_HOSTING_SSM" not in variables(made(answers, name))
+        assert "ReadSecrets" not in allowed(made(answers, name))
+
+
 def test_our_runtime_stands_in_for_the_stock_one(resources: Resources) -> None:
     function = resources["HostFunction"]["Properties"]
     assert (function["Runtime"], function["Handler"]) == ("python3.13", "app.handler")
@@ -311,16 +332,23 @@ def test_wake_ups_report_what_failed_and_end_as_dead_letters(answers: dict[str, 
     assert mapping["ScalingConfig"] == {"MaximumConcurrency": "10"}
     dead = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
     assert resources["WakeUps"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] == dead
-    assert resources["FailedSweeps"]["Properties"]["DestinationConfig"] == {"OnFailure": {"Destination": dead}}
     assert variables(resources)["QUEUE_URL"] == {"Ref": "WakeUps"}
     assert all(each["SqsManagedSseEnabled"] for each in of_type(resources, "AWS::SQS::Queue"))
 
 
-def test_without_a_queue_failed_sweeps_are_still_told(answers: dict[str, Any]) -> None:
+def test_of_an_asynchronous_call_that_fails_nothing_is_kept(resources: Resources) -> None:
+    calls = resources["AsynchronousCalls"]["Properties"]
+    assert (calls["MaximumRetryAttempts"], "DestinationConfig" in calls) == (0, False)
+    assert "DeadLetterQueue" not in resources["HostFunction"]["Properties"]
+    assert "DeadLetterConfig" not in resources["HostFunction"]["Properties"]
+
+
+def test_without_a_queue_nothing_of_one_is_left(answers: dict[str, Any]) -> None:
     resources = made(answers, "file system, without a queue")
     assert [*variables(resources)].count("QUEUE_URL") == 0
     assert not of_type(resources, "AWS::Lambda::EventSourceMapping")
-    assert {"DeadLetters", "FailedSweeps", "DeadLettersAlarm"} <= resources.keys()
+    assert not of_type(resources, "AWS::SQS::Queue")
+    assert "DeadLettersAlarm" not in resources
     assert "WakeUp" not in allowed(resources)
 
 
@@ -383,7 +411,7 @@ def test_everything_calls_the_alias_with_snapshots_and_the_function_without(answ
 # What decides what the function is, and what does not: networks and file systems exclude snapshots.
 FUNCTION_ONLY = {
     *("Architecture", "MemoryMB", "TimeoutSeconds", "Front", "AuthType", "ApiKeysSecret", "OpenAIKeySecret"),
-    *("OpenAIModel", "Revision", "State", "WakeUpQueue", "SnapStart", "Tracing"),
+    *("OpenAIModel", "Revision", "SecretStore", "State", "WakeUpQueue", "SnapStart", "Tracing"),
 }
 ELSEWHERE = {
     "VersionDays",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from agent_framework_hosting import ConfigurationError, InvalidRequest
 from agent_framework_hosting.keys import check_key
 
+from .clients import check_boto3, error_code, make_client
 from .errors import QueueUnavailable
 from .snapshots import on_restore
 
@@ -62,15 +62,9 @@ class SqsInbox:
     """
 
     def __init__(self, queue_url: str, *, endpoint_url: str | None = None) -> None:
-        from importlib.util import find_spec
-
         self._queue = queue_of(queue_url)
         self._endpoint_url = endpoint_url
-        if find_spec("boto3") is None:
-            raise ConfigurationError(
-                "SqsInbox needs boto3, which Lambda's own Python runtimes have. Elsewhere, run: "
-                "pip install 'agent-framework-hosting-aws-lambda[sqs]'"
-            )
+        check_boto3("SqsInbox")
         self._sender = Sender(self._queue, endpoint_url)
         on_restore(self.forget)
 
@@ -186,7 +180,15 @@ class Sender:
         """Give the client."""
         with self._lock:
             if self._client is None:
-                self._client = make_client(self._queue, self._endpoint_url)
+                self._client = make_client(
+                    "sqs",
+                    region=self._queue.region,
+                    endpoint_url=self._endpoint_url,
+                    connect=CONNECT,
+                    read=READ,
+                    attempts=ATTEMPTS,
+                    max_pool_connections=THREADS,
+                )
             return self._client
 
     def send(self, message: dict[str, Any]) -> None:
@@ -199,32 +201,8 @@ class Sender:
 
         try:
             self.client().send_message(**message)
-        except ClientError as error:
-            # Of what SQS says only the code: a refused signature is explained by what was signed, token and all.
-            raise refused(self._queue, str(cast("Any", error).response["Error"]["Code"])) from None
-        except BotoCoreError as error:
-            raise refused(self._queue, type(error).__name__) from None
-
-
-def make_client(queue: Queue, endpoint_url: str | None) -> Client:
-    from boto3.session import Session  # pyright: ignore[reportMissingTypeStubs]
-    from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
-
-    sdk = logging.getLogger("botocore")
-    if sdk.level == logging.NOTSET:
-        # At DEBUG it writes down messages and what it signs, the session token among it.
-        sdk.setLevel(logging.INFO)
-    # Of the two variables that Lambda sets, boto3 reads only the second.
-    region = queue.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    config = Config(
-        connect_timeout=CONNECT,
-        read_timeout=READ,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=THREADS,
-    )
-    # boto3's shared session would keep credentials of before a snapshot, and is not for several threads.
-    session = cast("Any", Session())
-    return cast("Client", session.client("sqs", region_name=region, endpoint_url=endpoint_url, config=config))
+        except (BotoCoreError, ClientError) as error:
+            raise refused(self._queue, error_code(error)) from None
 
 
 def refused(queue: Queue, why: str) -> QueueUnavailable:

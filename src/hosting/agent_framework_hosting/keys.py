@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from .errors import InvalidRequest
 
+__all__ = ["check_key"]
+
 _SAFE = re.compile(r"[A-Za-z0-9._~@-]+")
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from anyio import CancelScope
 
+__all__ = ["ended", "shielded", "together"]
+
 logger = logging.getLogger("agent_framework.hosting")
 
 T = TypeVar("T")

@@ -16,6 +16,8 @@ from opentelemetry import context, trace
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
+__all__ = ["set_platform_attributes"]
+
 logger = logging.getLogger("agent_framework.hosting.turns")
 
 _NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})

@@ -26,12 +26,16 @@ def set_up_path() -> None:
 def load(name: str) -> LambdaFunction:
     """Import what is named: a host, a `LambdaFunction`, or the `LambdaHandler` that the stock runtime would call.
 
-    It is done outside of any event loop, as the stock runtime does it: modules may run one of their own.
+    Before that, the variables are set that are to come from SSM (`parameters.py`). It is done outside of any event loop, as the stock runtime does it: modules may run one of their own.
 
     Raises:
         ConfigurationError: The name has another form, or is that of something else.
         Exception: What the import raised.
     """
+    if os.environ.get("AF_HOSTING_SSM"):
+        from .parameters import set_parameters
+
+        set_parameters()
     module, separator, attribute = name.replace(":", ".").rpartition(".")
     if not separator or not module or not attribute:
         raise ConfigurationError(f"{name!r} does not name a host: use module:attribute, such as app:host.")
