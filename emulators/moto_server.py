@@ -10,7 +10,7 @@ import sys
 import threading
 from asyncio import StreamReader, StreamWriter
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from moto.moto_server.werkzeug_app import create_backend_app  # pyright: ignore[reportMissingTypeStubs]
@@ -22,7 +22,7 @@ BARE = {"CONTENT_TYPE", "CONTENT_LENGTH"}
 
 
 # What goes to these names its operation in a header.
-TARGETS = {"AmazonSQS": "sqs", "AmazonSSM": "ssm"}
+TARGETS: dict[str, Literal["sqs", "ssm"]] = {"AmazonSQS": "sqs", "AmazonSSM": "ssm"}
 
 
 class Server:
@@ -57,7 +57,7 @@ class Server:
         finally:
             writer.close()
 
-    def _service(self, name: str) -> Any:
+    def _service(self, name: Literal["s3", "sqs", "ssm"]) -> Any:
         if name not in self._services:
             self._services[name] = service = create_backend_app(name)
             # Of a debugged one each request is looked at for what a developer may have got wrong.

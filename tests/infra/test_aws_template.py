@@ -168,7 +168,7 @@ def test_the_role_brings_no_policy_of_somebody_else(resources: Resources) -> Non
 
 def test_state_in_a_bucket_needs_only_its_prefix(answers: dict[str, Any]) -> None:
     granted = allowed(made(answers, "as it is"))
-    assert granted.keys() == {"Log", "ReportFailedSweep", "WakeUp", "ListState", "ReadAndWriteState"}
+    assert granted.keys() == {"Log", "WakeUp", "ListState", "ReadAndWriteState"}
     assert granted["ListState"]["Condition"] == {"StringLike": {"s3:prefix": "bot/*"}}
     assert granted["ReadAndWriteState"]["Resource"] == {"Fn::Sub": "${StateBucket.Arn}/bot/*"}
     assert variables(made(answers, "as it is"))["STATE_DIR"] == {"Fn::Sub": "s3://${StateBucket}/bot"}
@@ -294,7 +294,8 @@ def test_secrets_are_references(answers: dict[str, Any]) -> None:
 
 def test_secrets_in_ssm_are_read_by_the_function_and_nothing_else_is(answers: dict[str, Any]) -> None:
     resources = made(answers, "keys in ssm")
-    assert variables(resources)["AF_HOSTING_SSM"] == "API_KEYS=/my/bot/keys OPENAI_API_KEY=/my/openai"
+    joined = [" ", ["API_KEYS=/my/bot/keys", "OPENAI_API_KEY=/my/openai"]]
+    assert variables(resources)["AF_HOSTING_SSM"] == {"Fn::Join": joined}
     assert not {"API_KEYS", "OPENAI_API_KEY"} & variables(resources).keys()
     statement = allowed(resources)["ReadSecrets"]
     assert statement["Action"] == "ssm:GetParameters"
@@ -360,7 +361,13 @@ def test_the_sweep_comes_every_minute(resources: Resources) -> None:
 
 
 def test_alarms_watch_what_the_function_and_the_queues_tell(resources: Resources) -> None:
-    function, dead = {"Ref": "HostFunction"}, {"Fn::GetAtt": ["DeadLetters", "QueueName"]}
+    queue = {
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): (
+            [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeadLetters", "QueueName"]}}],
+            "notBreaching",
+        )
+    }
+    function = {"Ref": "HostFunction"}
     watched = {
         (each["Namespace"], each["MetricName"]): (each["Dimensions"], each["TreatMissingData"])
         for each in of_type(resources, "AWS::CloudWatch::Alarm")
@@ -369,7 +376,7 @@ def test_alarms_watch_what_the_function_and_the_queues_tell(resources: Resources
     assert watched == {
         ("AWS/Lambda", "Errors"): (by_function, "notBreaching"),
         ("AWS/Lambda", "Throttles"): (by_function, "notBreaching"),
-        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): ([{"Name": "QueueName", "Value": dead}], "notBreaching"),
+        **(queue if "WakeUps" in resources else {}),
         # Sweeps that have stopped write no metric.
         ("AgentFrameworkHosting", "OldestUpdateAge"): (by_function, "breaching"),
         ("AgentFrameworkHosting", "SetAsideUpdates"): (by_function, "notBreaching"),

@@ -182,13 +182,14 @@ class Sender:
             if self._client is None:
                 self._client = make_client(
                     "sqs",
-                    region=self._queue.region,
-                    endpoint_url=self._endpoint_url,
                     connect=CONNECT,
                     read=READ,
                     attempts=ATTEMPTS,
+                    region=self._queue.region,
+                    endpoint_url=self._endpoint_url,
                     max_pool_connections=THREADS,
                 )
+                assert self._client is not None
             return self._client
 
     def send(self, message: dict[str, Any]) -> None:

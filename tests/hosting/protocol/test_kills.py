@@ -59,7 +59,7 @@ async def test_a_turn_that_is_killed_is_whole_or_has_never_been(place: StatePlac
             assert await mode.read(store, key) == [*words, "next"]
             await mode.check_questions(anew, store, key, saved=saved, told=told)
 
-    async with hosted(store, mode.target(), SHORT) as context:
+    async with hosted(store, mode.target(), LONG) as context:
         await asyncio.gather(*[check(*case) for case in cases])
 
 

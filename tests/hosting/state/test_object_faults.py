@@ -34,7 +34,10 @@ from tests.support.proxy import (
 )
 
 NAME = "k/aa/key/head"
-TIMEOUT = 0.3
+TIMEOUT = 0.6
+"""Seconds after which a service is given up that hangs."""
+PATIENCE = 10.0
+"""Seconds for one that does not: it may be busy."""
 
 
 async def no_sleep(seconds: float) -> None:
@@ -50,8 +53,12 @@ class Faulty:
     monkeypatch: pytest.MonkeyPatch
     direct: StateStore
 
-    def store(self, *, missing: bool = False, timeout: float = TIMEOUT) -> ObjectStore:
-        """A store that reads its environment when it is first used; with `missing` in no bucket that there is."""
+    def store(self, fault: Fault | None = None, *, missing: bool = False) -> ObjectStore:
+        """A store that reads its environment when it is first used; with `missing` in no bucket that there is.
+
+        It gives up early where the `fault` is that the service hangs.
+        """
+        timeout = TIMEOUT if fault in (hang_before, hang_after) else PATIENCE
         prefix = self.place.state_dir.rpartition("/")[2]
         name = "nowhere" if missing else "bucket" if self.is_s3 else "container"
         place = S3Place(name, prefix) if self.is_s3 else BlobPlace(name, prefix)
@@ -97,7 +104,7 @@ FAULTS = {**APPLIED, **{f"{name}, not applied": fault for name, fault in NOT_APP
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("condition", ["none", "absent", "version"])
 async def test_a_write_without_an_answer_is_in_doubt(faulty: Faulty, condition: str, fault: Fault) -> None:
-    store = faulty.store()
+    store = faulty.store(fault)
     expected: dict[str, Version | None] = {
         "none": None,
         "absent": None,
@@ -114,7 +121,7 @@ async def test_a_write_without_an_answer_is_in_doubt(faulty: Faulty, condition: 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("creating", [True, False], ids=["create", "replace"])
 async def test_a_write_in_doubt_is_settled_once(faulty: Faulty, fault: Fault, creating: bool) -> None:
-    store = faulty.store()
+    store = faulty.store(fault)
     expected = ABSENT if creating else await faulty.direct.put(NAME, b"old")
     faulty.proxy.plan(fault, method="PUT")
     version = await settled_put(store, NAME, b"new", if_version=expected, sleep=no_sleep)
@@ -124,7 +131,7 @@ async def test_a_write_in_doubt_is_settled_once(faulty: Faulty, fault: Fault, cr
 
 @pytest.mark.parametrize("fault", APPLIED.values(), ids=APPLIED)
 async def test_a_write_in_doubt_that_was_overwritten_is_told(faulty: Faulty, fault: Fault) -> None:
-    store, loop = faulty.store(), asyncio.get_running_loop()
+    store, loop = faulty.store(fault), asyncio.get_running_loop()
     expected = await faulty.direct.put(NAME, b"old")
 
     def overwrite(asked: Asked) -> Reply | None:
@@ -239,7 +246,7 @@ OPERATIONS: dict[str, Callable[[StateStore], Awaitable[object]]] = {
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_what_may_be_repeated_is(faulty: Faulty, operation: str, fault: Fault) -> None:
     hangs = fault is hang_before
-    store = faulty.store(timeout=TIMEOUT if hangs else 10)
+    store = faulty.store(fault)
     version = await faulty.direct.put(NAME, b"old")
     faulty.proxy.plan(fault)
     if hangs:  # Then there is no time left to repeat it.
@@ -254,7 +261,7 @@ async def test_what_may_be_repeated_is(faulty: Faulty, operation: str, fault: Fa
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_what_never_succeeds_is_given_up(faulty: Faulty, operation: str, fault: Fault) -> None:
-    store = faulty.store(timeout=TIMEOUT if fault is hang_before else 10)
+    store = faulty.store(fault)
     faulty.proxy.plan(fault, times=None)
     began = time.monotonic()
     with pytest.raises(StateUnavailable, match=f"in {store.place} .*(Try again|unharmed)"):
@@ -277,7 +284,7 @@ async def test_what_is_no_answer_of_the_service_is_none(faulty: Faulty) -> None:
 
 
 async def test_a_cancelled_write_ends_at_once_and_leaves_the_old_or_the_new(faulty: Faulty) -> None:
-    store, loop = faulty.store(timeout=10), asyncio.get_running_loop()
+    store, loop = faulty.store(), asyncio.get_running_loop()
     for fault, left in ((hang_before, b"old"), (hang_after, b"new")):
         await faulty.direct.put(NAME, b"old")
         hanging = asyncio.Event()
@@ -410,7 +417,7 @@ async def test_nobody_at_the_endpoint_is_a_write_that_certainly_failed(faulty: F
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     faulty.point_to(port)
-    store = faulty.store(timeout=5)
+    store = faulty.store()
     for operation, error in (await everything(store)).items():
         assert type(error) is StateUnavailable, operation
         assert "(no connection): check the endpoint and the network" in str(error)

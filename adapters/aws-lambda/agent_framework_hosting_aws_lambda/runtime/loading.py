@@ -26,7 +26,8 @@ def set_up_path() -> None:
 def load(name: str) -> LambdaFunction:
     """Import what is named: a host, a `LambdaFunction`, or the `LambdaHandler` that the stock runtime would call.
 
-    Before that, the variables are set that are to come from SSM (`parameters.py`). It is done outside of any event loop, as the stock runtime does it: modules may run one of their own.
+    It is done outside of any event loop, as the stock runtime does it: modules may run one of their own. Before that,
+    the variables are set that are to come from SSM (`parameters.py`).
 
     Raises:
         ConfigurationError: The name has another form, or is that of something else.
