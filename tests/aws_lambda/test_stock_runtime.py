@@ -142,6 +142,6 @@ def test_an_event_of_the_operators_own_that_cancels_itself_fails_its_invocation(
         raise asyncio.CancelledError
 
     handler = failing(serve, cancel)
-    with pytest.raises(NoResponse, match="cancelled its own work"):
+    with pytest.raises(NoResponse, match="cancelled its own request"):
         handler({"own": 1}, context(30))
     assert handler(PING, context(30)) == {"ready": True}

@@ -13,6 +13,7 @@ from typing import Any, cast
 from .errors import CallFailed
 from .events import Answer, Context, Event
 from .events.http import Scope
+from .events.scopes import http_scope
 
 DIRECT = "aws.direct"
 FIELDS = frozenset({"headers", "message", "responses", "session_id"})
@@ -41,23 +42,10 @@ def direct_request(event: Event, context: Context, path: str) -> tuple[Scope, by
         # Lambda itself repeats an asynchronous call that failed: under the same request id.
         headers.setdefault(b"idempotency-key", context.aws_request_id.encode())
     headers[b"content-type"] = b"application/json"
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "https",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [*headers.items()],
-        "server": None,
-        "client": None,
-        "aws.event": event,
-        "aws.context": context,
-        DIRECT: True,
-    }
+    target = ("", path, path.encode())
+    lines = [*headers.items()]
+    scope = http_scope(event, context, method="POST", target=target, query=b"", headers=lines, client=None)
+    scope[DIRECT] = True
     body = {name: value for name, value in event.items() if name != "headers"}
     return scope, json.dumps(body).encode()
 

@@ -16,6 +16,9 @@ class UnsupportedEvent(ConfigurationError):
 class NoResponse(LambdaError):
     """The app ended without a complete HTTP response."""
 
+    INCOMPLETE = "The app returned without a complete response: it must send one, to its end."
+    CANCELLED = "The app cancelled its own request: look for a cancelled task or scope."
+
 
 class CallFailed(LambdaError):
     """A direct call was answered with an error; the message is its body."""

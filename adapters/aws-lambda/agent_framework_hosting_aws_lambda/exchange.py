@@ -91,10 +91,10 @@ class Invocation(Exchange):
             if self._late:
                 return answer_of(TOO_LATE)
             if failure is None:
-                raise NoResponse("The app returned without a complete response: it must send one, to its end.")
+                raise NoResponse(NoResponse.INCOMPLETE)
             if isinstance(failure, asyncio.CancelledError):
                 # awslambdaric survives nothing but Exception.
-                raise NoResponse("The app cancelled its own request: look for a cancelled task or scope.") from failure
+                raise NoResponse(NoResponse.CANCELLED) from failure
             raise failure
         if failure is not None:
             method, path = self._scope["method"], self._scope["path"]

@@ -138,7 +138,7 @@ class LambdaFunction:
         try:
             scope, body = direct_request(event, context, path)
         except DAMAGED as error:
-            refuse_malformed(event, error)
+            refuse_malformed(event, error, "a direct call")
         return self.with_state(scope), body
 
     def with_state(self, scope: Scope) -> Scope:

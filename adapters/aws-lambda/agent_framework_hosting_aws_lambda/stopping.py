@@ -48,4 +48,4 @@ async def in_time(work: Coroutine[Any, Any, T], budget: Budget) -> T:
             raise Stuck
     if not task.cancelled():
         return task.result()
-    raise DeadlineReached() if late else NoResponse("The function cancelled its own work: look for a cancelled task.")
+    raise DeadlineReached() if late else NoResponse(NoResponse.CANCELLED)

@@ -16,9 +16,9 @@ def refuse(event: object) -> NoReturn:
     )
 
 
-def refuse_malformed(event: object, error: Exception) -> NoReturn:
+def refuse_malformed(event: object, error: Exception, kind: str = "an HTTP request") -> NoReturn:
     raise UnsupportedEvent(
-        f"This function was invoked with {description(event)}, which looks like an HTTP request but is damaged "
+        f"This function was invoked with {description(event)}, which looks like {kind} but is damaged "
         f"({type(error).__name__}). No trigger of AWS sends such an event: correct what calls the function directly."
     ) from error
 

@@ -232,13 +232,13 @@ async def is_late(task: asyncio.Task[None], over: asyncio.Event, budget: Budget)
 def failure_of(task: asyncio.Task[None]) -> Exception:
     """Give why the app ended without a complete response."""
     if task.cancelled():
-        return NoResponse("The app cancelled its own request: look for a cancelled task or scope.")
+        return NoResponse(NoResponse.CANCELLED)
     error = task.exception()
     if isinstance(error, Exception):
         return error
     if error is not None:
         return NoResponse(f"The app raised {type(error).__name__}.")
-    return NoResponse("The app returned without a complete response: it must send one, to its end.")
+    return NoResponse(NoResponse.INCOMPLETE)
 
 
 def decoded(event: bytes) -> object:
