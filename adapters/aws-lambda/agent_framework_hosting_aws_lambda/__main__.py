@@ -15,6 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     from .runtime.loading import load, set_up_path
     from .runtime.logs import set_up_logging
     from .runtime.loop import address_of_api, run
+    from .runtime.plugins import spare_plugins
     from .runtime.processes import this_command, wanted
 
     name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
             return run_all(count, this_command(arguments))
         set_up_path()
+        spare_plugins()
         set_up_logging()
         return run(partial(load, name), address)
     except HostingError as error:

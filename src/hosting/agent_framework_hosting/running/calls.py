@@ -17,18 +17,18 @@ def open_calls(result: object, agent: object) -> list[Content]:
     if not isinstance(result, AgentResponse):
         return []
     contents = list(contents_of(result.messages))
+    calls = [content for content in contents if content.type == "function_call"]
+    if not calls:
+        return calls
     answered = {content.call_id for content in contents if content.type == "function_result"}
     asked = [content.function_call for content in contents if is_approval(content)]
     answered |= {call.call_id for call in asked if call is not None}
-    found = [
-        content
-        for content in contents
-        if content.type == "function_call"
-        and content.call_id not in answered
-        and not (content.hosted or content.informational_only)
+    own = own_tools(agent)
+    return [
+        call
+        for call in calls
+        if call.call_id not in answered and not (call.hosted or call.informational_only) and call.name not in own
     ]
-    own = own_tools(agent) if found else set[str]()
-    return [content for content in found if content.name not in own]
 
 
 def answered_calls(messages: Sequence[Message], pending: Iterable[Mapping[str, Any]]) -> set[str]:
