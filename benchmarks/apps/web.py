@@ -27,3 +27,6 @@ class Host:
 
     def path_of(self, channel: str) -> str | None:
         return None
+
+    async def let_go(self) -> None:
+        return None

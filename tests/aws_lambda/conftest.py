@@ -30,6 +30,9 @@ class StubHost:
     def path_of(self, channel: str) -> str | None:
         return None
 
+    async def let_go(self) -> None:
+        return None
+
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:

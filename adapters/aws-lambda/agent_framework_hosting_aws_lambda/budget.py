@@ -30,6 +30,11 @@ class Budget(NamedTuple):
         return self.answer - self.work
 
     @property
+    def stuck(self) -> float:
+        """When to give up what goes on although it was cancelled at `answer`: the rest is for the process to end."""
+        return self.answer + self.grace / 2
+
+    @property
     def end(self) -> float:
         """When the platform ends the invocation."""
         return self.answer + self.grace

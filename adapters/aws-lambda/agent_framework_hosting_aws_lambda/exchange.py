@@ -49,8 +49,7 @@ class Invocation(Exchange):
         ends: list[asyncio.TimerHandle] = []
         if budget is not None:
             ends.append(loop.call_at(budget.answer, self._cut, task))
-            # Half of what is left then: the process has to end, too, before the platform ends it.
-            ends.append(loop.call_at(budget.answer + budget.grace / 2, self._give_up, loop))
+            ends.append(loop.call_at(budget.stuck, self._give_up, loop))
         # As `run_until_complete`, less the round of the loop in which that learns of the end.
         while not task.done() and not self._stuck:
             loop.run_forever()

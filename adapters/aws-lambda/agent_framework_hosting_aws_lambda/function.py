@@ -40,11 +40,16 @@ class Host(Protocol):
 
     def path_of(self, channel: str) -> str | None: ...
 
+    async def let_go(self) -> None: ...
+
 
 STREAMING = "AF_HOSTING_STREAMING"
 INTEGRATIONS: tuple[Integration, ...] = ("function_url", "rest_api")
 UNTOLD = 60.0
 """Seconds that an invocation is taken to have where its context does not tell."""
+
+LETTING_GO = 0.25
+"""Seconds in which a process that is to end gives its conversations back."""
 
 DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises where it is not as its trigger makes it."""
@@ -217,6 +222,15 @@ class LambdaFunction:
         except Exception:
             # The invocation is answered, or about to be: this must not take the place of its response.
             logger.exception("Accepted updates could not be worked on; a sweep will find them.")
+
+    async def let_go(self) -> None:
+        """Give back the conversations of what does not end, before the process does. It takes `LETTING_GO` at most."""
+        try:
+            async with asyncio.timeout(LETTING_GO):
+                await self.host.let_go()
+        except Exception as error:
+            # The process ends all the same.
+            logger.warning("A conversation could not be given back; its lease runs out: %s", error or "no time")
 
     @staticmethod
     def some_budget() -> Budget:

@@ -34,7 +34,8 @@ class LambdaHandler:
     and turns only during an invocation: a task left behind by a request stops, and goes on within the next one.
 
     Accepted updates are worked on before the response, which they delay; where the host has an `inbox` (`SqsInbox`)
-    that is told of them, and an invocation of its own works on them. No invocation ends with a conversation's lease.
+    that is told of them, and an invocation of its own works on them. No invocation ends with a conversation's lease:
+    where an app goes on although it is cancelled, the leases are given back and the process ends.
 
     Our own runtime takes the same handler, and only what it serves: nothing of this class is then used.
 
@@ -106,17 +107,26 @@ class LambdaHandler:
         asyncio.set_event_loop(self._loop)
         budget = budget_of(context, self._loop)
         try:
-            try:
-                return self._served(event, context, budget)
-            finally:
-                if self.function.owes_work():
-                    self._run(self.function.work(budget))
+            result = self._served(event, context, budget)
         except Stuck as stuck:
-            from .runtime.ending import LAST_WORDS, end_within
-
-            logger.error("This environment ends: %s", stuck)
-            end_within(LAST_WORDS, 1)
+            self._give_up(stuck)
             raise
+        except Exception:
+            self._work(budget)
+            raise
+        self._work(budget)
+        return result
+
+    def _work(self, budget: Budget | None) -> None:
+        if self.function.owes_work():
+            self._run(self.function.work(budget))
+
+    def _give_up(self, stuck: Stuck) -> None:
+        from .runtime.ending import LAST_WORDS, end_within
+
+        logger.error("This environment ends: %s", stuck)
+        self._run(self.function.let_go())
+        end_within(LAST_WORDS, 1)
 
     def _served(self, event: Event, context: Context, budget: Budget | None) -> Any:
         http = self.function.read(event, context)

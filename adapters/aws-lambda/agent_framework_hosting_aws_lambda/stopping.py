@@ -42,8 +42,7 @@ async def in_time(work: Coroutine[Any, Any, T], budget: Budget) -> T:
     finally:
         if not task.done():
             task.cancel()
-            # Half of what is left at most: the process has to end, too, before the platform ends it.
-            await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, budget.end - clock()) / 2))
+            await asyncio.wait({task}, timeout=max(0.0, budget.stuck - clock()))
         if not task.done():
             raise Stuck
     if not task.cancelled():

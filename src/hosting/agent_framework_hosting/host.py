@@ -247,6 +247,15 @@ class AgentFrameworkHost:
             self._places.describe(),
         )
 
+    async def let_go(self) -> None:
+        """Give back the conversations of all that goes on, before a process ends in which something does not end.
+
+        What it still does is not saved.
+        """
+        if self._updates is not None:
+            await self._updates.drains.let_go()
+        await self._turns.conversations.let_go()
+
     async def _open_inbox(self) -> None:
         if (updates := self.updates) is not None:
             updates.start()

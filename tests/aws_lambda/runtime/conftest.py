@@ -54,6 +54,7 @@ class Host:
         self.app = Starlette(routes=[*routes, Route("/{rest:path}", tell)], lifespan=lifespan)
     def check_platform(self, where, *, within): ...
     def path_of(self, channel): return None
+    async def let_go(self): note("let go of conversations")
 
 host = LambdaFunction(Host())
 '''

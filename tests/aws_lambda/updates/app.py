@@ -1,6 +1,7 @@
 """The host of these tests in a process of its own: the webhook sample, and responses, around an agent that asks first.
 
-The agent posts what it heard to `AGENT`, and answers when that has: an error there is one of its own. A request with
+The agent posts what it heard to `AGENT`, and answers when that has, if it was not to `stay`: an error there is one of
+its own. A request with
 the header `x-hold` is held until that was answered, too: `before` its response is sent, or `after` it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from webhook_channel.webhook import WebhookChannel
 
 from agent_framework_hosting import AgentFrameworkHost
 from agent_framework_hosting_aws_lambda import SqsInbox
+from agent_framework_hosting_invocations import InvocationsChannel
 from agent_framework_hosting_responses import ResponsesChannel
 from tests.aws_lambda.updates.settings import KEY, SECRET, limits
 from tests.support.targets import ScriptedAgent, count
@@ -43,6 +46,9 @@ async def ask(text: str) -> None:
 
 async def act(messages: list[Message], session: AgentSession | None) -> list[str]:
     await ask(messages[-1].text)
+    while messages[-1].text == "stay":  # Whoever cancels it.
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
     return count(messages, session)
 
 
@@ -72,6 +78,7 @@ def make_host() -> AgentFrameworkHost:
         channels=[
             WebhookChannel(Signatures([SECRET]), reply_origin=os.environ["REPLY_ORIGIN"]),
             ResponsesChannel("/v1/responses", auth={"shop": KEY}),
+            InvocationsChannel(auth={"shop": KEY}),
         ],
         middleware=[Middleware(Holding)],
         state_dir=os.environ["STATE_DIR"],

@@ -14,7 +14,8 @@ from webhook_channel.signatures import SIGNATURE, TIMESTAMP, sign
 
 from agent_framework_hosting import InboundUpdate, isolation_key
 from agent_framework_hosting.keys import conversation_path
-from agent_framework_hosting.state.head import Head
+from agent_framework_hosting.state.documents import all_names, find_head
+from agent_framework_hosting.state.head import Head, Lease
 from agent_framework_hosting.state.locations import open_store
 from agent_framework_hosting.state.mailbox import StoredMailboxes
 from agent_framework_hosting.state.store import StateStore
@@ -50,6 +51,13 @@ def responses(method: str, path: str = "", body: object = None) -> Event:
     return function_url(HttpRequest(method, f"/v1/responses{path}", headers=headers, body=data))
 
 
+def invocation(session: str, text: str) -> Event:
+    """A request to the invocations channel."""
+    headers = [("content-type", "application/json"), ("authorization", f"Bearer {KEY}")]
+    body = json.dumps({"message": text, "session_id": session}).encode()
+    return function_url(HttpRequest("POST", "/invocations", headers=headers, body=body))
+
+
 class Mailroom:
     """The store of a function, seen from outside."""
 
@@ -79,6 +87,12 @@ class Mailroom:
 
     async def set_aside(self, conversation: str) -> list[Any]:
         return await dead(self.store, key_of(conversation))
+
+    async def leases(self) -> list[Lease | None]:
+        """The leases of all conversations."""
+        names = [name for name in await all_names(self.store, "k/") if name.endswith("/head")]
+        heads = [await find_head(self.store, name.removeprefix("k/").removesuffix("/head")) for name in names]
+        return [head[0].lease for head in heads if head is not None]
 
     async def check_at_rest(self, conversation: str, turns: int) -> None:
         """Make sure that a conversation had so many turns, that nothing waits in it, and that nobody holds it."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.aws_lambda.updates.clients import SWEEP
-from tests.aws_lambda.updates.deployed import Deployed, Hold, deployed
+from emulators.lambda_runtime_api import RuntimeEnded
+from tests.aws_lambda.updates.clients import SWEEP, invocation
+from tests.aws_lambda.updates.deployed import OURS, STOCK, Deployed, Hold, deployed
 from tests.aws_lambda.updates.settings import LEASE
 from tests.support.places import PLACES, StatePlace, make_place
 
@@ -143,3 +146,49 @@ async def test_an_environment_that_is_ended_in_the_middle_of_its_work_gives_the_
     assert (head.lease, head.log, head.hold) == (None, (), {})
     assert await function.mailroom.waiting("tea") == 1
     hold.go()
+
+
+@pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
+async def test_a_request_that_does_not_end_leaves_no_lease_behind(function: Deployed, command: Sequence[str]) -> None:
+    async with function.environment(command) as process:
+        call = function.api.invoke(invocation("tea", "stay"), timeout=5)
+        answer = await call.answer()
+        assert answer.status == 504 if command is OURS else answer.error is not None
+        assert await process.ended() != 0
+        assert call.started is not None and time.monotonic() < call.started + 5
+    assert await function.mailroom.leases() == [None]
+    async with function.environment(command):
+        assert (await function.api.invoke(invocation("tea", "hello")).answer()).json["statusCode"] == 200
+
+
+@pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
+async def test_an_update_that_always_kills_its_process_is_set_aside(function: Deployed, command: Sequence[str]) -> None:
+    call = function.send("k-1", "tea", text="deadly")
+    for attempt in range(2):
+        hold = function.hold()
+        async with function.environment(command, ATTEMPTS="2") as process:
+            sweeping = asyncio.create_task(sweeping_until(function, hold)) if attempt else None
+            await hold.wait()
+            process.kill()
+            await process.ended()
+            if sweeping is not None:
+                await asyncio.wait({sweeping})
+        hold.go()
+    assert command is STOCK or (await call.answer()).status == 202
+    async with function.environment(command, ATTEMPTS="2"):
+        async with asyncio.timeout(20):
+            while not (aside := await function.mailroom.set_aside("tea")):
+                await function.sweep()
+                await asyncio.sleep(0.1)  # The lease of a killed process runs out in real time.
+        assert [(update.id, update.attempts) for update in aside] == [("k-1", 2)]
+        await function.send("k-2", "tea", sequence=2, text="harmless").over()
+        assert function.replies("tea") == ["1: harmless"]
+    assert function.asked("deadly") == 2
+
+
+async def sweeping_until(function: Deployed, hold: Hold) -> None:
+    """Sweep until the agent is asked: until then the lease of a killed process has to run out."""
+    with suppress(RuntimeEnded):
+        while not hold.reached.is_set():
+            await function.sweep()
+            await asyncio.sleep(0.1)

@@ -105,6 +105,7 @@ class Runtime:
             The process's exit code: 0 after SIGTERM, 1 where the init or the loop failed.
         """
         self._main = asyncio.current_task()
+        shutdown = SHUTDOWN
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.terminate)
         watch_parent(loop, self.terminate)
@@ -122,11 +123,17 @@ class Runtime:
             if not self._ending:
                 raise
             return 0
-        except (RuntimeApiFailed, Stuck) as error:
+        except Stuck as stuck:
+            logger.error("This environment ends: %s", stuck)
+            shutdown = LAST_WORDS
+            if self._function is not None:
+                await self._function.let_go()
+            return 1
+        except RuntimeApiFailed as error:
             logger.error("This environment ends: %s", error)
             return 1
         finally:
-            await self._stop()
+            await self._stop(shutdown)
             self._api.close()
 
     async def _start(self) -> LambdaFunction:
@@ -169,12 +176,12 @@ class Runtime:
             self._ending = True
             self._main.cancel()
 
-    async def _stop(self) -> None:
+    async def _stop(self, seconds: float) -> None:
         await self._extension.stop()
         if self._function is None or (lifespan := self._function.lifespan) is None:
             return
         try:
-            async with asyncio.timeout(SHUTDOWN):
+            async with asyncio.timeout(seconds):
                 await lifespan.stop()
         except Exception as error:
             # The process ends all the same.

@@ -179,10 +179,11 @@ class Serving:
                 if self.function.owes_work():
                     beside.create_task(self.function.work(budget), name="hosting-work")
                 await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
-        if not task.done():
+                task.cancel()  # Now, and not when the work beside it has ended: both have the same time for that.
+        else:
             task.cancel()
-            # Half of what is left at most: the process has to end, too, before the platform ends it.
-            await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, (budget.end - clock()) / 2)))
+        if not task.done():
+            await asyncio.wait({task}, timeout=max(0.0, min(budget.grace, budget.stuck - clock())))
         if not task.done():
             raise Stuck
         if not task.cancelled() and (error := task.exception()) is not None and answered:
@@ -225,7 +226,7 @@ async def is_late(task: asyncio.Task[None], over: asyncio.Event, budget: Budget)
     if task.done() or over.is_set():
         return False
     task.cancel()
-    await asyncio.wait({task}, timeout=budget.grace / 2)
+    await asyncio.wait({task}, timeout=max(0.0, budget.stuck - clock()))
     return True
 
 

@@ -168,6 +168,10 @@ class Conversations(Protocol):
         """
         ...
 
+    async def let_go(self) -> None:
+        """Give back what the turns that go on have taken, for a process that ends: what they still do is not saved."""
+        ...
+
     async def close(self) -> None:
         """Finish what is under way, and end threads."""
         ...

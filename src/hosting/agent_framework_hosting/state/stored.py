@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from ..errors import StateDamaged, TurnBusy, TurnRepeated, UnknownConversation
 from ..keys import check_key, conversation_path
@@ -58,6 +59,7 @@ class StoredConversations:
         self.sightings = Sightings(self.clock)
         self._sleep = sleep
         self._thread = thread or RenewalThread()
+        self._leased = WeakSet[StoredTurn]()
 
     async def begin(
         self,
@@ -119,6 +121,7 @@ class StoredConversations:
                     await turn.release()
                     raise
                 else:
+                    self._leased.add(turn)
                     return turn
             if elapsed(take.start, self.clock.now()) + delay > self.limits.turn_timeout.total_seconds():
                 raise TurnBusy.of_conversation()
@@ -182,6 +185,9 @@ class StoredConversations:
             if again is None or now == version:
                 raise
             return _Loaded(await load(again), again, now)
+
+    async def let_go(self) -> None:
+        await asyncio.gather(*[turn.release() for turn in [*self._leased]])
 
     async def close(self) -> None:
         await self._thread.close()

@@ -125,6 +125,9 @@ class TransientConversations:
         """Forget a conversation; False if there is none."""
         return self._records.pop(key, None) is not None
 
+    async def let_go(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 
