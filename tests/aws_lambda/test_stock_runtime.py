@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent_framework_hosting import ConfigurationError
 from agent_framework_hosting.deadline import DeadlineReached
 from agent_framework_hosting_aws_lambda import LambdaHandler, NoResponse
 from emulators.lambda_events import HttpRequest, function_url
@@ -146,3 +147,11 @@ def test_an_event_of_the_operators_own_that_cancels_itself_fails_its_invocation(
     with pytest.raises(NoResponse, match="cancelled its own request"):
         handler({"own": 1}, context(30))
     assert handler(PING, context(30)) == {"ready": True}
+
+
+def test_secrets_that_our_runtime_would_read_are_not_left_out_silently(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AF_HOSTING_SSM", "API_KEYS=/bot/keys")
+    with pytest.raises(ConfigurationError, match="AWS_LAMBDA_EXEC_WRAPPER"):
+        failing(serve, None)

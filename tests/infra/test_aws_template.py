@@ -340,7 +340,6 @@ def test_wake_ups_report_what_failed_and_end_as_dead_letters(answers: dict[str, 
 def test_of_an_asynchronous_call_that_fails_nothing_is_kept(resources: Resources) -> None:
     calls = resources["AsynchronousCalls"]["Properties"]
     assert (calls["MaximumRetryAttempts"], "DestinationConfig" in calls) == (0, False)
-    assert "DeadLetterQueue" not in resources["HostFunction"]["Properties"]
     assert "DeadLetterConfig" not in resources["HostFunction"]["Properties"]
 
 

@@ -23,9 +23,18 @@ def check_boto3(what: str) -> None:
 
 
 def make_client(
-    service: str, *, connect: float, read: float, attempts: int, region: str | None = None, **options: Any
+    service: str,
+    *,
+    connect: float,
+    read: float,
+    attempts: int,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    **options: Any,
 ) -> Any:
     """Make a client with time-outs in seconds; the region is the environment's where none is named.
+
+    `options` are those of botocore's `Config`.
 
     Raises:
         BotoCoreError: boto3 refuses what it finds in the environment.
@@ -40,10 +49,9 @@ def make_client(
     # Of the two variables that Lambda sets, boto3 reads only the second.
     region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     retries = {"mode": "standard", "total_max_attempts": attempts}
-    endpoint = options.pop("endpoint_url", None)
     config = Config(connect_timeout=connect, read_timeout=read, retries=retries, **options)
     # boto3's shared session would keep credentials of before a snapshot, and is not for several threads.
-    return cast("Any", Session()).client(service, region_name=region, endpoint_url=endpoint, config=config)
+    return cast("Any", Session()).client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 def error_code(error: Exception) -> str:
@@ -53,3 +61,9 @@ def error_code(error: Exception) -> str:
     """
     response: object = getattr(error, "response", None)
     return str(cast("Any", response)["Error"]["Code"]) if isinstance(response, dict) else type(error).__name__
+
+
+def error_status(error: Exception) -> int:
+    """Give the HTTP status of a service's error; 0 where it is none."""
+    response: object = getattr(error, "response", None)
+    return int(cast("Any", response)["ResponseMetadata"].get("HTTPStatusCode", 0)) if isinstance(response, dict) else 0

@@ -14,14 +14,14 @@ from .errors import CallFailed
 from .events import Answer, Context, Event
 from .events.http import Scope
 from .events.scopes import http_scope
+from .events.unserved import DIRECT_FIELDS
 
 DIRECT = "aws.direct"
-FIELDS = frozenset({"headers", "message", "responses", "session_id"})
 
 
 def is_direct(event: Event) -> bool:
     """Tell whether an event is a direct call of ours."""
-    return ("message" in event or "responses" in event) and event.keys() <= FIELDS
+    return ("message" in event or "responses" in event) and event.keys() <= DIRECT_FIELDS
 
 
 def direct_request(event: Event, context: Context, path: str) -> tuple[Scope, bytes]:

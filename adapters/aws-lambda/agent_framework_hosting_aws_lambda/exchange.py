@@ -74,7 +74,8 @@ class Invocation(Exchange):
         except BaseException as error:
             self._failure = error
         finally:
-            loop.stop()
+            if not self._stuck:  # Otherwise the loop turns for something else by now.
+                loop.stop()
 
     def answer(self) -> Answer:
         """Give the complete response, or tell that the time is over.

@@ -189,9 +189,14 @@ class LambdaFunction:
         drains.enough = budget.total * ENOUGH
         # The last quarter is for what does not end by itself.
         closing = 0.75 * (budget.answer - until)
-        result = await work_off(event, drains.drain, updates.wake, until=until, closing=closing)
+        preparing = asyncio.create_task(updates.prepare(until), name="hosting-prepare")
         try:
-            async with asyncio.timeout_at(budget.answer):
+            result = await work_off(event, drains.drain, updates.wake, until=until, closing=closing)
+        finally:
+            preparing.cancel()
+        try:
+            # Its result is known: this must not take the time in which that is told.
+            async with asyncio.timeout_at(budget.answer - 0.1 * (budget.answer - until)):
                 await drains.let_go()
         except TimeoutError:
             logger.warning("A conversation could not be given back in time: it waits until its lease has run out.")
@@ -222,6 +227,21 @@ class LambdaFunction:
         except Exception:
             # The invocation is answered, or about to be: this must not take the place of its response.
             logger.exception("Accepted updates could not be worked on; a sweep will find them.")
+
+    async def work_beside(self, task: asyncio.Task[Any], budget: Budget) -> None:
+        """Work on accepted updates for as long as a task goes on, also on those that it accepts."""
+        if self.updates is None or (backlog := self.updates.backlog) is None:
+            return
+        clock = asyncio.get_running_loop().time
+        while not task.done() and clock() < budget.work:
+            backlog.noted.clear()
+            await self.work(budget)
+            noted = asyncio.create_task(backlog.noted.wait(), name="hosting-noted")
+            try:
+                until = max(0.0, budget.work - clock())
+                await asyncio.wait({task, noted}, timeout=until, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                noted.cancel()
 
     async def let_go(self) -> None:
         """Give back the conversations of what does not end, before the process does. It takes `LETTING_GO` at most."""

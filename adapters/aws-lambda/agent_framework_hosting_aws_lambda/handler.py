@@ -60,11 +60,17 @@ class LambdaHandler:
         )
         if loading.get():  # It starts the function itself, on the loop that serves.
             return
+        if os.environ.get("AF_HOSTING_SSM"):
+            raise ConfigurationError(
+                "AF_HOSTING_SSM is for our runtime, and this is another one: set AWS_LAMBDA_EXEC_WRAPPER as well, or "
+                "have the function's own code read its parameters."
+            )
         self._lifespan = self.function.prepare("without an inbox")
         self._process = os.getpid()
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
         self._started = False
+        self._failure: BaseException | None = None
         self._termination = Termination(self._terminate)
         if is_snapshot():
             # What start-up makes (connections, credentials, random numbers) is no two environments' to share.
@@ -73,6 +79,8 @@ class LambdaHandler:
             self._start()
 
     def _start(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         if self._started:
             return
         self._started = True
@@ -80,7 +88,8 @@ class LambdaHandler:
             random.seed()
         try:
             self._runner.run(self._lifespan.start())
-        except BaseException:
+        except BaseException as failure:
+            self._failure = failure
             self._termination.withdraw()
             self._runner.close()
             raise

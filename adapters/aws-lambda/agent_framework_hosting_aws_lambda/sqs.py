@@ -50,8 +50,8 @@ ADVICE = {
 class SqsInbox:
     """An `Inbox` whose wakes are messages in an SQS queue that triggers the function: `inbox=SqsInbox(url)`.
 
-    Make it a standard queue. A FIFO queue takes no delay for a single message: there what is to be looked into later is
-    looked into at once, and again. A wake that follows from a wake counts as recursion: Lambda ends such a chain after
+    Make it a standard queue. A FIFO queue takes no delay for a single message: what has to wait is left to the sweep
+    there. A wake that follows from a wake counts as recursion: Lambda ends such a chain after
     about 16 invocations, and a sweep has to take over, unless the function has `RecursiveLoop: Allow`.
 
     The region is the one in the URL, else the environment's. `endpoint_url` is that of an SQS elsewhere than where AWS
@@ -88,7 +88,11 @@ class SqsInbox:
             raise refused(self._queue, "no answer") from None
 
     async def prepare(self) -> None:
-        """Import boto3 and make the client, which the first wake would do otherwise: it takes about half a second."""
+        """Import boto3 and make the client, which the first wake would do otherwise: it takes about half a second.
+
+        Raises:
+            BotoCoreError: boto3 refuses what it finds in the environment.
+        """
         sender = self._own_sender()
         await asyncio.get_running_loop().run_in_executor(sender.threads, sender.client)
 
@@ -177,7 +181,11 @@ class Sender:
         self._client: Client | None = None
 
     def client(self) -> Client:
-        """Give the client."""
+        """Give the client.
+
+        Raises:
+            BotoCoreError: boto3 refuses what it finds in the environment.
+        """
         with self._lock:
             if self._client is None:
                 self._client = make_client(

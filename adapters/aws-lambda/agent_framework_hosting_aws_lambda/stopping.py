@@ -13,6 +13,9 @@ from .errors import NoResponse
 
 T = TypeVar("T")
 
+LEAST = 0.05
+"""Seconds that a cancelled work has to end in any case: it may take some rounds of the loop."""
+
 
 class Stuck(BaseException):
     """Something in the process does not end, and cannot be stopped: only the process's own end helps.
@@ -42,9 +45,12 @@ async def in_time(work: Coroutine[Any, Any, T], budget: Budget) -> T:
     finally:
         if not task.done():
             task.cancel()
-            await asyncio.wait({task}, timeout=max(0.0, budget.stuck - clock()))
+            await asyncio.wait({task}, timeout=max(LEAST, budget.stuck - clock()))
         if not task.done():
             raise Stuck
+        failure = None if task.cancelled() else task.exception()
     if not task.cancelled():
+        if failure is not None and not isinstance(failure, (Exception, KeyboardInterrupt, SystemExit)):
+            raise NoResponse(f"The function raised {type(failure).__name__}.") from failure
         return task.result()
     raise DeadlineReached() if late else NoResponse(NoResponse.CANCELLED)

@@ -10,7 +10,7 @@ from .errors import InvalidRequest
 from .inbox import INTERVAL, LocalInbox
 from .updates import Inbox, PreparedInbox
 
-__all__ = ["Backlog", "Substitute"]
+__all__ = ["Backlog", "Substitute", "prepared"]
 
 PATIENCE = 2.0
 """Seconds that are waited for a conversation that is busy. Back-off, which lasts longer, is a later invocation's."""
@@ -50,6 +50,8 @@ class Backlog:
         self._beyond = beyond
         self._let_go = let_go
         self._patience = patience
+        self.noted = asyncio.Event()
+        """Set by each wake; whoever waits for one clears it before."""
 
     @property
     def waits(self) -> bool:
@@ -58,6 +60,7 @@ class Backlog:
 
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         await self._local.wake(isolation_key, delay=delay)
+        self.noted.set()
 
     async def work(self, until: float, *, end: float) -> None:
         """Work off what is noted, and what is noted meanwhile. Both times are those of the running loop's clock.
@@ -69,7 +72,7 @@ class Backlog:
         now = asyncio.get_running_loop().time
         if now() < until:
             self._local.start()
-            preparing = asyncio.create_task(self._prepared(until - PREPARING), name="hosting-prepare")
+            preparing = asyncio.create_task(prepared(self._beyond, until), name="hosting-prepare")
             try:
                 await self._local.settled(until, self._patience)
             finally:
@@ -78,16 +81,6 @@ class Backlog:
                 await self._given_back(end)
         if self._beyond is not None:
             await self._hand_on(self._beyond, min(end, now() + HANDING_ON))
-
-    async def _prepared(self, at: float) -> None:
-        if not isinstance(self._beyond, PreparedInbox):
-            return
-        await asyncio.sleep(at - asyncio.get_running_loop().time())
-        try:
-            await self._beyond.prepare()
-        except Exception as error:
-            # Whether it can be told of anything, a wake will show.
-            logger.debug("The inbox could not be prepared: %s", error)
 
     async def _given_back(self, end: float) -> None:
         try:
@@ -100,17 +93,33 @@ class Backlog:
         # A sweep comes in time for the others; told each time, they would have more and more wakes under way.
         left = {key: delay for key, delay in self._local.left().items() if delay < INTERVAL}
         tasks = {key: asyncio.ensure_future(beyond.wake(key, delay=delay)) for key, delay in left.items()}
+        for key in left:
+            # Before it is told: what is noted anew meanwhile comes after that.
+            self._local.forget(key)
         try:
             async with asyncio.timeout_at(end):
                 await asyncio.gather(*tasks.values(), return_exceptions=True)
         except TimeoutError:
             pass
-        # Of those it could not be told of, a sweep makes up for the wake.
-        told = [key for key, task in tasks.items() if task.done() and not task.cancelled() and not task.exception()]
-        for key in told:
-            self._local.forget(key)
-        if len(told) < len(tasks):
-            logger.warning("The inbox could not be told of %d updates that are left.", len(tasks) - len(told))
+        finally:
+            # Of these it could not be told: a later invocation looks into them, or a sweep.
+            untold = [key for key, task in tasks.items() if not task.done() or task.cancelled() or task.exception()]
+            for key in untold:
+                await self._local.wake(key, delay=left[key])
+            if untold:
+                logger.warning("The inbox could not be told of %d updates that are left.", len(untold))
+
+
+async def prepared(inbox: Inbox | None, until: float) -> None:
+    """Prepare an inbox, if it can be, some seconds before a time of the loop's clock at which it may be needed."""
+    if not isinstance(inbox, PreparedInbox):
+        return
+    await asyncio.sleep(until - PREPARING - asyncio.get_running_loop().time())
+    try:
+        await inbox.prepare()
+    except Exception as error:
+        # Whether it can be told of anything, a wake will show.
+        logger.debug("The inbox could not be prepared: %s", error)
 
 
 class Substitute:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .backlog import Backlog, Substitute
+from .backlog import Backlog, Substitute, prepared
 from .drains import Drains
 from .inbox import LocalInbox, Sweeper
 from .updates import InboundUpdate, Inbox, Standing
@@ -105,6 +105,10 @@ class HostUpdates:
     async def wake(self, isolation_key: str, *, delay: float = 0) -> None:
         """Have a conversation looked into at another time, elsewhere if there is an inbox for that: as `Inbox.wake`."""
         await (self._elsewhere or self._inbox).wake(isolation_key, delay=delay)
+
+    async def prepare(self, until: float) -> None:
+        """Prepare the inbox elsewhere, if there is one that can be, before a time of the loop's clock."""
+        await prepared(self._elsewhere, until)
 
     def start(self) -> None:
         if self.in_background:

@@ -46,4 +46,6 @@ class Inbox(Protocol):
 class PreparedInbox(Inbox, Protocol):
     """An inbox whose first wake takes longer than the others, unless it has been prepared."""
 
-    async def prepare(self) -> None: ...
+    async def prepare(self) -> None:
+        """Make ready what the first wake would make otherwise, such as an SDK's client."""
+        ...

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent_framework_hosting import AgentFrameworkHost
+from agent_framework_hosting.backlog import Backlog
+from agent_framework_hosting.inbox import LocalInbox
 from agent_framework_hosting_aws_lambda import LambdaFunction
 from agent_framework_hosting_invocations import InvocationsChannel
 from agent_framework_hosting_responses import ResponsesChannel
 from emulators.lambda_events import Event, HttpRequest, function_url
 from emulators.lambda_runtime_api import Answer, RuntimeApi
+from tests.aws_lambda.conftest import StubHost
 from tests.support.sse import parse_events
 from tests.support.targets import ScriptedAgent, count
 
@@ -277,3 +281,35 @@ async def test_an_app_that_cannot_be_stopped_ends_the_process(whole: str, path: 
         assert await process.ended() == 1
         assert "This environment ends: The app does not end" in process.logs()
         assert "stop" in notes(tmp_path)
+
+
+async def test_what_the_background_accepts_is_worked_on_while_it_goes_on() -> None:
+    drained = asyncio.Event()
+
+    async def drain(key: str) -> None:
+        drained.set()
+
+    backlog = Backlog(LocalInbox(drain))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 202, "headers": []})
+        await send({"type": "http.response.body"})
+        await answered.wait()
+        await backlog.wake("a")
+        await drained.wait()
+
+    answered = asyncio.Event()
+    host = StubHost(app)
+    host.updates = SimpleNamespace(backlog=backlog, drains=SimpleNamespace(enough=0.0))
+    async with running(lambda: LambdaFunction(host)) as it:
+        call = it.invoke(function_url(HttpRequest()), timeout=10)
+        assert (await call.answer()).status == 202
+        answered.set()
+        await call.over()
+        assert drained.is_set() and not backlog.waits

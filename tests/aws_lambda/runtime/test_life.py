@@ -18,7 +18,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from agent_framework_hosting_aws_lambda import LambdaFunction, LambdaHandler
+from agent_framework_hosting_aws_lambda.runtime.ending import LAST_WORDS
 from agent_framework_hosting_aws_lambda.runtime.loading import load
+from agent_framework_hosting_aws_lambda.runtime.loop import LETTING_GO, SHUTDOWN
 from emulators.lambda_environment import Extension
 from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_runtime_api import RuntimeApi
@@ -216,6 +218,7 @@ async def test_sigterm_ends_the_process_in_time(path: str, tmp_path: Path) -> No
         assert (code, "stop" in notes(tmp_path)) == (0, True), process.logs()
     # Lambda kills after 500 ms; the machine that tests may be busy with others.
     assert took < 1.5
+    assert LETTING_GO + SHUTDOWN + LAST_WORDS < 0.5
 
 
 async def test_an_app_that_exits_ends_the_process_and_fails_its_invocation(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def given(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 @pytest.mark.needs("moto")
 async def test_a_secure_string_is_there_when_the_function_is_imported(ssm: Any, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(TELLING)
-    env = {"AF_HOSTING_SSM": "API_KEYS=/bot/keys", "AWS_REGION": "us-east-1"}
+    # Where boto3 would write down all that it is told.
+    env = {"AF_HOSTING_SSM": "API_KEYS=/bot/keys", "AWS_REGION": "us-east-1", "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
     async with RuntimeApi() as api, process_of(api, tmp_path, **env) as process:
         answer = await api.invoke(function_url(HttpRequest(path="/keys"))).answer()
         assert answer.status == 200, process.logs()
@@ -96,6 +97,17 @@ def test_nothing_is_asked_for_where_nothing_is_named(text: str, monkeypatch: pyt
     set_parameters()
 
 
+@pytest.mark.needs("moto")
+def test_a_version_is_named_as_ssm_does_it(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("older", "newer"):
+        ssm.put_parameter(Name="/bot/versions", Value=value, Type="String", Overwrite=True)
+    version = ssm.get_parameter(Name="/bot/versions")["Parameter"]["Version"]
+    monkeypatch.setenv("OLD", "")
+    given(monkeypatch, f"OLD=/bot/versions:{version - 1}")
+    set_parameters()
+    assert os.environ["OLD"] == "older"
+
+
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -112,6 +124,17 @@ def test_a_role_that_may_not_read_them_is_told_what_to_allow(monkeypatch: pytest
         with pytest.raises(ConfigurationError, match=r"ssm:GetParameters.*kms:Decrypt") as caught:
             set_parameters()
         assert "you signed" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("code", ["ValidationException", "InvalidKeyId", "UnrecognizedClientException"])
+def test_what_does_not_pass_is_no_matter_of_time(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, "API_KEYS=/bot/keys")
+    with recording() as recorder:
+        recorder.refusal = code
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", recorder.url)
+        with pytest.raises(ConfigurationError, match=rf"\({code}\).*AWS_REGION"):
+            set_parameters()
 
 
 @pytest.mark.usefixtures("credentials")

@@ -49,6 +49,15 @@ async def test_it_starts_our_runtime_with_the_handler_that_the_function_names(tm
         assert await process.ended() == 0
 
 
+async def test_a_package_that_was_made_for_another_machine_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import no_such_binary")
+    (tmp_path / "packaged.lock.txt").write_text("# sparc, Python 3.13\nsome==1.0\n")
+    async with RuntimeApi() as api, RuntimeProcess(api, COMMAND, cwd=tmp_path, env=PATH) as process:
+        assert await process.ended() == 1
+        assert api.init_error is not None and "was made for sparc, Python 3.13, and" in api.init_error.message
+        assert "no_such_binary" in api.init_error.message
+
+
 async def test_without_a_task_folder_it_says_so(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *map(str, COMMAND),

@@ -192,3 +192,20 @@ async def sweeping_until(function: Deployed, hold: Hold) -> None:
         while not hold.reached.is_set():
             await function.sweep()
             await asyncio.sleep(0.1)
+
+
+async def test_managed_instances_work_on_several_conversations_at_once(function: Deployed) -> None:
+    async with function.environment(OURS, AWS_LAMBDA_MAX_CONCURRENCY="2"):
+        await function.api.ready(2)
+        holds = [function.hold(), function.hold()]
+        calls = [function.send("i-1", conversation) for conversation in ("tea", "milk")]
+        # Each has a process, and a host, of its own.
+        for hold in holds:
+            await hold.wait()
+        for hold in holds:
+            hold.go()
+        for call in calls:
+            await call.over()
+        for conversation in ("tea", "milk"):
+            assert function.replies(conversation) == ["1: hello"]
+            await function.mailroom.check_at_rest(conversation, turns=1)

@@ -275,6 +275,19 @@ def test_a_conversation_that_nobody_gives_back_in_time_ends_no_later(caplog: pyt
 # An inbox elsewhere
 
 
+def test_what_is_woken_while_the_inbox_is_told_is_noted_anew() -> None:
+    async def work() -> None:
+        elsewhere = Elsewhere(seconds=1)
+        process = Invocations.of(elsewhere, a=[Step(100)])
+        asyncio.get_running_loop().call_at(UNTIL + 0.5, lambda: again.append(asyncio.ensure_future(wake("a"))))
+        again: list[asyncio.Future[None]] = []
+        wake = process.backlog.wake
+        await process.invoke("a")
+        assert (elsewhere.woken, process.left) == ({"a": 0}, ["a"])
+
+    run(work())
+
+
 @dataclass
 class Unprepared(Elsewhere):
     """An inbox that takes `preparing` seconds for its first wake, or before; `prepared` is when it was told to."""

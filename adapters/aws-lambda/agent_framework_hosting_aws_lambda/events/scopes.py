@@ -43,7 +43,7 @@ def http_scope(
         "root_path": root_path,
         "query_string": query,
         "headers": headers,
-        "server": server_address(last.get(b"host", b"").decode(), scheme),
+        "server": server_address(last.get(b"host", b"").decode(errors="replace"), scheme),
         "client": (client, 0) if client else None,
         "aws.event": event,
         "aws.context": context,

@@ -6,10 +6,22 @@ from typing import Any, NoReturn, cast
 
 from ..errors import UnsupportedEvent
 
+DIRECT_FIELDS = frozenset({"headers", "message", "responses", "session_id"})
+"""The keys of a direct call."""
+
 
 def refuse(event: object) -> NoReturn:
+    fields = cast("dict[object, object]", event if isinstance(event, dict) else {})
+    if "message" in fields or "responses" in fields:
+        others = sorted(str(key)[:40] for key in fields if key not in DIRECT_FIELDS)
+        raise UnsupportedEvent(
+            f"A direct call has the keys {', '.join(sorted(DIRECT_FIELDS))} and no others; this one has: "
+            f"{', '.join(others[:10])}. What else an invocation may say, a stream among it, goes over HTTP; give the "
+            "adapter on_event=… for events of your own."
+        )
+    what = description(cast(object, event))
     raise UnsupportedEvent(
-        f"This function was invoked with {description(event)}. Served are HTTP requests (function URLs, API Gateway's "
+        f"This function was invoked with {what}. Served are HTTP requests (function URLs, API Gateway's "
         "REST APIs and HTTP APIs, load balancers), SQS messages that wake, a schedule's {'af-hosting': 'sweep'} and a "
         "direct call's {'message': …}; give the adapter on_event=… for any other trigger, or give that a function "
         "of its own."

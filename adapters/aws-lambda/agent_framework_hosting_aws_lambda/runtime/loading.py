@@ -43,6 +43,13 @@ def load(name: str) -> LambdaFunction:
     token = loading.set(True)
     try:
         imported = importlib.import_module(module.replace("/", "."))
+    except ImportError as error:
+        if (made := packaged_for()) and made != (here := this_machine()):
+            raise ConfigurationError(
+                f"The package was made for {made}, and the function runs on {here}: package it for that, or change the "
+                f"function's architecture or runtime. ({error})"
+            ) from error
+        raise
     finally:
         loading.reset(token)
     try:
@@ -58,3 +65,19 @@ def load(name: str) -> LambdaFunction:
     raise ConfigurationError(
         f"{name!r} is of type {type(found).__name__}: name an AgentFrameworkHost, a LambdaHandler or a LambdaFunction."
     )
+
+
+def packaged_for() -> str | None:
+    """Give the architecture and the Python that `af-hosting package lambda` made the package for, if it did."""
+    try:
+        with open(os.path.join(os.environ.get("LAMBDA_TASK_ROOT", ""), "packaged.lock.txt")) as listed:  # noqa: PTH118, PTH123
+            return listed.readline().removeprefix("#").strip()
+    except OSError:
+        return None
+
+
+def this_machine() -> str:
+    import platform
+
+    machine = platform.machine()
+    return f"{'arm64' if machine == 'aarch64' else machine}, Python {sys.version_info.major}.{sys.version_info.minor}"

@@ -12,27 +12,29 @@ from typing import Any, NoReturn
 
 from agent_framework_hosting import ConfigurationError
 
-from ..clients import check_boto3, error_code, make_client
+from ..clients import check_boto3, error_code, error_status, make_client
 from ..errors import LambdaError
 
 VARIABLE = "AF_HOSTING_SSM"
-ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([A-Za-z0-9_.:/-]+)")
+ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=((?:/|arn:)[A-Za-z0-9_.:/-]+)")
 AT_ONCE = 10
 """Parameters that SSM gives for one request."""
 
-# All attempts together end within the ten seconds that Lambda gives to an init.
-CONNECT, READ, ATTEMPTS = 1.0, 2.0, 3
+# Lambda gives ten seconds to an init: two attempts, and the pause between them, are over in seven.
+CONNECT, READ, ATTEMPTS = 1.0, 2.0, 2
 
 
 class ParametersUnavailable(LambdaError):
-    """SSM did not answer: Lambda tries the init again."""
+    """SSM did not answer, or is busy: Lambda tries the init again."""
 
 
 def set_parameters() -> None:
     """Set the variables that `AF_HOSTING_SSM` names: `NAME=/the/parameter`, with blanks between them.
 
-    SecureStrings are decrypted. Each environment reads them once, when it starts: with SnapStart that is before the
-    snapshot is taken.
+    A parameter's name begins with a slash here, so that nothing else is taken for one, and told.
+
+    A name may be an ARN, and end with a version or a label (`:3`). SecureStrings are decrypted. Each environment reads
+    them once, when it starts: with SnapStart that is before the snapshot is taken, which then holds them.
 
     Raises:
         ConfigurationError: The variable has another form, a parameter is not there, the role may not read it, or boto3
@@ -62,19 +64,31 @@ def named_parameters(text: str) -> dict[str, str]:
 
 
 def fetched(names: Sequence[str]) -> Mapping[str, str]:
+    """Read parameters, by the names that they were asked for by.
+
+    Raises:
+        ConfigurationError: One is not there, or cannot be read.
+        ParametersUnavailable: SSM did not answer.
+    """
     from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 
     values: dict[str, str] = {}
+    ssm: Any = None
     try:
         ssm = make_client("ssm", connect=CONNECT, read=READ, attempts=ATTEMPTS)
         for start in range(0, len(names), AT_ONCE):
             asked = [*names[start : start + AT_ONCE]]
             answer: dict[str, Any] = ssm.get_parameters(Names=asked, WithDecryption=True)
-            # One that was asked for by its ARN is called by its name in the answer.
-            values |= {each.get("ARN", ""): each["Value"] for each in answer["Parameters"]}
-            values |= {each["Name"]: each["Value"] for each in answer["Parameters"]}
-    except (BotoCoreError, ClientError) as error:
-        refuse(names, error_code(error))
+            for each in answer.get("Parameters", ()):
+                # Whatever it was asked for by, the answer has its name, its ARN, and the version or label apart.
+                for called in (each["Name"], each.get("ARN", "")):
+                    for selector in ("", f":{each.get('Version')}", ":" + each.get("Selector", "").lstrip(":")):
+                        values[called + selector] = each["Value"]
+    except (BotoCoreError, ClientError, ValueError) as error:
+        refuse(names, error)
+    finally:
+        if ssm is not None:
+            ssm.close()
     if missing := [name for name in names if name not in values]:
         raise ConfigurationError(
             f"SSM has no {', '.join(missing)} in this account and region: put the parameter there, or name another "
@@ -83,11 +97,26 @@ def fetched(names: Sequence[str]) -> Mapping[str, str]:
     return values
 
 
-def refuse(names: Sequence[str], code: str) -> NoReturn:
+def refuse(names: Sequence[str], error: Exception) -> NoReturn:
+    """Say why there are none.
+
+    Raises:
+        ConfigurationError: It will be so the next time, too.
+        ParametersUnavailable: It passes.
+    """
+    from botocore import exceptions  # pyright: ignore[reportMissingTypeStubs]
+
+    code = error_code(error)
     what = f"SSM gave no {', '.join(names)} ({code})."
+    passing = isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError))
+    if passing or error_status(error) >= 500 or code.startswith("Throttl"):
+        raise ParametersUnavailable(f"{what} Lambda tries again with the next invocation.") from None
     if code.startswith("AccessDenied"):
         raise ConfigurationError(
             f"{what} Allow ssm:GetParameters on it to the function's role, and kms:Decrypt on its key if that is one "
             "of yours."
-        )
-    raise ParametersUnavailable(f"{what} Lambda tries again with the next invocation.")
+        ) from None
+    raise ConfigurationError(
+        f"{what} Check the names in {VARIABLE}, the region (AWS_REGION) and the credentials, which are those of the "
+        "function's role on Lambda."
+    ) from None

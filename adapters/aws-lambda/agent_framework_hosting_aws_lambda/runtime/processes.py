@@ -34,8 +34,10 @@ def run_all(count: int, command: Sequence[str]) -> int:
     """
     environ = {**os.environ, VARIABLE: ""}
     processes: list[subprocess.Popen[bytes]] = []
+    ended: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        ended.append(number)
         for process in processes:
             # Not send_signal, which would take the end that first_ended waits for.
             if process.returncode is None:
@@ -43,9 +45,12 @@ def run_all(count: int, command: Sequence[str]) -> int:
                     os.kill(process.pid, number)
 
     signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Where it is ignored, nobody's end can be waited for.
     try:
         for _ in range(count):
-            processes.append(subprocess.Popen(command, env=environ, stdin=subprocess.PIPE))  # noqa: PERF401, S603
+            if ended:  # By SIGTERM, which the next one would not hear of.
+                return 0
+            processes.append(subprocess.Popen(command, env=environ, stdin=subprocess.PIPE))  # noqa: S603
         return first_ended(processes)
     finally:
         for process in processes:

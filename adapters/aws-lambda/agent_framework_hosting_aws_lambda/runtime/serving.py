@@ -173,11 +173,12 @@ class Serving:
             Stuck: It does not end.
         """
         clock = asyncio.get_running_loop().time
-        if not task.done() and answered:
+        current = asyncio.current_task()
+        ending = current is not None and current.cancelling() > 0
+        if not task.done() and answered and not ending:
             # Updates that it has accepted do not wait for it.
             async with asyncio.TaskGroup() as beside:
-                if self.function.owes_work():
-                    beside.create_task(self.function.work(budget), name="hosting-work")
+                beside.create_task(self.function.work_beside(task, budget), name="hosting-work")
                 await asyncio.wait({task}, timeout=max(0.0, budget.work - clock()))
                 task.cancel()  # Now, and not when the work beside it has ended: both have the same time for that.
         else:
