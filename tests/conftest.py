@@ -47,7 +47,7 @@ PARTS: dict[str, Callable[[], bool]] = {
 
 
 # Seconds that one test takes, about, of the modules that these words name; of others it is some tenths.
-TAKES = {"rounds": 30.0, "kills": 4.0, "freezes": 4.0, "faults": 1.0}
+TAKES = {"rounds": 60.0, "ends": 8.0, "runtime_queue": 5.0, "kills": 4.0, "freezes": 4.0, "faults": 1.0}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

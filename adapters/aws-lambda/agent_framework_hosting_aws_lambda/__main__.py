@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from agent_framework_hosting import HostingError
@@ -21,12 +22,16 @@ def main(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
     try:
         address = address_of_api()
-        if (count := wanted()) > 1:
-            from .runtime.processes import run_all
-
-            return run_all(count, this_command(arguments))
         set_up_path()
         spare_plugins()
+        if (count := wanted()) > 1:
+            from .runtime.parameters import set_parameters
+            from .runtime.processes import run_all
+
+            # One request for all of them. If it fails, each tries it again, and tells Lambda.
+            with suppress(HostingError):
+                set_parameters()
+            return run_all(count, this_command(arguments))
         set_up_logging()
         return run(partial(load, name), address)
     except HostingError as error:

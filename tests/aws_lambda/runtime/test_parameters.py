@@ -13,7 +13,7 @@ from agent_framework_hosting_aws_lambda.runtime.parameters import ParametersUnav
 from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_runtime_api import RuntimeApi
 from emulators.object_stores import Moto
-from tests.aws_lambda.runtime.conftest import HOST, process_of
+from tests.aws_lambda.runtime.conftest import HOST, notes, process_of
 from tests.aws_lambda.sqs_recorder import recording
 
 SECRET = "key-of-the-parameter-store-tests"
@@ -55,6 +55,16 @@ async def test_a_secure_string_is_there_when_the_function_is_imported(ssm: Any, 
         assert answer.status == 200, process.logs()
         assert answer.payload.decode() == SECRET
         assert SECRET not in process.logs()
+
+
+@pytest.mark.needs("moto")
+async def test_several_processes_have_it_read_once(ssm: Any, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(TELLING + "note(str(os.environ.get('AF_HOSTING_SSM')))\nnote(API_KEYS)\n")
+    env = {"AF_HOSTING_SSM": "API_KEYS=/bot/keys", "AWS_REGION": "us-east-1", "AWS_LAMBDA_MAX_CONCURRENCY": "2"}
+    async with RuntimeApi() as api, process_of(api, tmp_path, **env):
+        await api.ready(2)
+        # Nothing is left to read.
+        assert sorted(notes(tmp_path)) == ["None"] * 2 + [SECRET] * 2 + ["start"] * 2
 
 
 @pytest.mark.needs("moto")

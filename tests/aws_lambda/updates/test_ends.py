@@ -1,30 +1,26 @@
-"""Environments that are frozen or killed around the work after an answer: nothing is lost, and nothing done twice."""
+"""Environments with state on S3 that are frozen, killed or ended: nothing is lost, and nothing done twice."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from emulators.lambda_runtime_api import RuntimeEnded
 from tests.aws_lambda.updates.clients import SWEEP, invocation
 from tests.aws_lambda.updates.deployed import OURS, STOCK, Deployed, Hold, deployed
 from tests.aws_lambda.updates.settings import LEASE
-from tests.support.places import PLACES, StatePlace, make_place
+from tests.support.places import make_place
 
-
-@pytest.fixture(params=PLACES[:2])
-def place(request: pytest.FixtureRequest) -> StatePlace:
-    return make_place(request.param, request)
+pytestmark = pytest.mark.needs("moto")
+BOTH = pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
 
 
 @pytest.fixture
-async def function(tmp_path: Path, place: StatePlace) -> AsyncGenerator[Deployed]:
-    async with deployed(tmp_path, place) as function:
+async def function(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Deployed]:
+    async with deployed(tmp_path, make_place("s3", request)) as function:
         yield function
 
 
@@ -56,15 +52,16 @@ async def test_what_killed_environments_left_is_done_by_another_one_wherever_the
             await function.mailroom.check_at_rest(conversation, turns=1)
 
 
-async def test_killed_while_it_replies_the_agent_is_not_run_again(function: Deployed) -> None:
+@BOTH
+async def test_killed_while_it_replies_the_agent_is_not_run_again(function: Deployed, command: Sequence[str]) -> None:
     function.receiver.answers.append(reply := Hold())
-    async with function.process() as process:
+    async with function.environment(command) as process:
         function.send("k-1", "tea", text="once")
         await reply.wait()
         process.kill()
         await process.ended()
     reply.go()
-    async with function.process():
+    async with function.environment(command):
         await function.settle("tea", 2)
     # The reply may repeat, the history not.
     assert (function.replies("tea"), function.asked("once")) == (["1: once"] * 2, 1)
@@ -99,13 +96,16 @@ async def test_frozen_until_its_time_is_over_it_leaves_the_work_to_the_next_invo
         assert (function.replies("tea"), function.replies("milk")) == (["1: hello"], ["1: milk"])
 
 
-async def test_frozen_in_the_middle_of_its_work_it_sends_and_saves_nothing_more(function: Deployed) -> None:
+@BOTH
+async def test_frozen_in_the_middle_of_its_work_it_sends_and_saves_nothing_more(
+    function: Deployed, command: Sequence[str]
+) -> None:
     hold = function.hold()
-    async with function.process() as frozen:
+    async with function.environment(command) as frozen:
         function.send("f-1", "tea")
         await hold.wait()
         frozen.freeze()
-        async with function.process():
+        async with function.environment(command):
             await function.settle("tea", 1)
             await function.mailroom.check_at_rest("tea", turns=1)
             hold.go()
@@ -148,7 +148,7 @@ async def test_an_environment_that_is_ended_in_the_middle_of_its_work_gives_the_
     hold.go()
 
 
-@pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
+@BOTH
 async def test_a_request_that_does_not_end_leaves_no_lease_behind(function: Deployed, command: Sequence[str]) -> None:
     async with function.environment(command) as process:
         call = function.api.invoke(invocation("tea", "stay"), timeout=5)
@@ -161,17 +161,18 @@ async def test_a_request_that_does_not_end_leaves_no_lease_behind(function: Depl
         assert (await function.api.invoke(invocation("tea", "hello")).answer()).json["statusCode"] == 200
 
 
-@pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
+@BOTH
 async def test_an_update_that_always_kills_its_process_is_set_aside(function: Deployed, command: Sequence[str]) -> None:
     call = function.send("k-1", "tea", text="deadly")
     for attempt in range(2):
         hold = function.hold()
         async with function.environment(command, ATTEMPTS="2") as process:
-            sweeping = asyncio.create_task(sweeping_until(function, hold)) if attempt else None
+            sweeping = asyncio.create_task(sweep_on(function)) if attempt else None
             await hold.wait()
             process.kill()
             await process.ended()
             if sweeping is not None:
+                sweeping.cancel()
                 await asyncio.wait({sweeping})
         hold.go()
     assert command is STOCK or (await call.answer()).status == 202
@@ -186,12 +187,11 @@ async def test_an_update_that_always_kills_its_process_is_set_aside(function: De
     assert function.asked("deadly") == 2
 
 
-async def sweeping_until(function: Deployed, hold: Hold) -> None:
-    """Sweep until the agent is asked: until then the lease of a killed process has to run out."""
-    with suppress(RuntimeEnded):
-        while not hold.reached.is_set():
-            await function.sweep()
-            await asyncio.sleep(0.1)
+async def sweep_on(function: Deployed) -> None:
+    """Sweep until cancelled: the lease of a killed process has to run out, in real time."""
+    while True:
+        await function.sweep()
+        await asyncio.sleep(0.1)
 
 
 async def test_managed_instances_work_on_several_conversations_at_once(function: Deployed) -> None:

@@ -17,7 +17,7 @@ from tests.aws_lambda.updates.queues import Queue
 from tests.support.places import make_place
 
 pytestmark = pytest.mark.needs("moto")
-SHORT = 4.0
+SHORT = 3.0
 """Seconds in which boto3 is imported, too."""
 
 

@@ -45,6 +45,7 @@ def set_parameters() -> None:
         check_boto3(VARIABLE)
         found = fetched(sorted({*wanted.values()}))
         os.environ.update({variable: found[name] for variable, name in wanted.items()})
+        del os.environ[VARIABLE]  # A process that is started from here has them.
 
 
 def named_parameters(text: str) -> dict[str, str]:
