@@ -20,7 +20,8 @@ from emulators.lambda_runtime_api import RuntimeApi
 from tests.aws_lambda.conftest import Serve
 from tests.aws_lambda.runtime.conftest import PATH, notes
 
-TIME = 5.0
+TIME = 10.0
+"""Seconds of an invocation, of which half a second is for the process to end: enough also on a busy machine."""
 PING = {"af-hosting": "ping"}
 FUNCTION = '''
 """A function that tells in `notes` what happens to it."""

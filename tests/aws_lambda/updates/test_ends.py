@@ -151,11 +151,11 @@ async def test_an_environment_that_is_ended_in_the_middle_of_its_work_gives_the_
 @BOTH
 async def test_a_request_that_does_not_end_leaves_no_lease_behind(function: Deployed, command: Sequence[str]) -> None:
     async with function.environment(command) as process:
-        call = function.api.invoke(invocation("tea", "stay"), timeout=5)
+        call = function.api.invoke(invocation("tea", "stay"), timeout=10)
         answer = await call.answer()
         assert answer.status == 504 if command is OURS else answer.error is not None
         assert await process.ended() != 0
-        assert call.started is not None and time.monotonic() < call.started + 5
+        assert call.started is not None and time.monotonic() < call.started + 10
     assert await function.mailroom.leases() == [None]
     async with function.environment(command):
         assert (await function.api.invoke(invocation("tea", "hello")).answer()).json["statusCode"] == 200
