@@ -100,7 +100,7 @@ def killed_drains(state: Place) -> Row:
         store = state.sessions(where)
         accepted: Any = None
         while time.monotonic() - began < PATIENCE:
-            time.sleep(1.0)
+            time.sleep(1.0)  # Between two kills.
             if accepted is None and acceptor.connection.poll():
                 accepted = acceptor.connection.recv()
             if accepted is not None and not asyncio.run(waiting(store)):

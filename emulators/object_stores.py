@@ -68,7 +68,7 @@ class Emulator:
             while self._process.poll() is None and time.monotonic() < end:
                 if self._answers():
                     return self
-                time.sleep(0.05)
+                time.sleep(0.05)  # Between two attempts to connect: it does not say when it is up.
             self.stop()
         self._output.seek(0)
         raise EmulatorFailed(f"{type(self).__name__} does not come up.\n{self._output.read().decode()}")

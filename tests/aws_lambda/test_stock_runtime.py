@@ -18,23 +18,16 @@ from emulators.lambda_events import HttpRequest, function_url
 from emulators.lambda_process import RuntimeProcess
 from emulators.lambda_runtime_api import RuntimeApi
 from tests.aws_lambda.conftest import Serve
-from tests.aws_lambda.runtime.conftest import PATH, notes
+from tests.aws_lambda.runtime.conftest import HOST, PATH, notes
 
 TIME = 10.0
 """Seconds of an invocation, of which half a second is for the process to end: enough also on a busy machine."""
 PING = {"af-hosting": "ping"}
-FUNCTION = '''
-"""A function that tells in `notes` what happens to it."""
-import asyncio, os, random
-from contextlib import asynccontextmanager
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+FUNCTION = (
+    HOST
+    + """
+import random
 from agent_framework_hosting_aws_lambda import LambdaHandler
-
-def note(what):
-    with open("notes", "a") as notes:
-        notes.write(what + "\\n")
 
 @asynccontextmanager
 async def lifespan(app):
@@ -51,20 +44,11 @@ async def swallow(*given):
         except asyncio.CancelledError:
             note("swallowed")
 
-async def tell(request):
-    return JSONResponse({"pid": os.getpid()})
-
-class Host:
-    updates = None
-    app = Starlette(lifespan=lifespan, routes=[Route("/swallow", swallow), Route("/tell", tell)])
-    def check_platform(self, platform, **how): ...
-    def path_of(self, channel): return None
-    async def let_go(self): note("let go")
-
 random.seed(7)
-handler = LambdaHandler(Host(), on_event=swallow)
+handler = LambdaHandler(Host(Route("/swallow", swallow)), on_event=swallow)
 note("imported")
-'''
+"""
+)
 
 
 @pytest.fixture
@@ -86,7 +70,7 @@ async def test_an_app_that_cannot_be_stopped_ends_the_process_in_time(event: obj
         assert answer.error is not None and answer.error.type == "Runtime.ExitError"
         assert await process.ended() != 0
         assert "This environment ends: The app does not end" in process.logs()
-        assert {"swallowed", "let go"} <= {*notes(folder)}
+        assert {"swallowed", "let go of conversations"} <= {*notes(folder)}
         # Lambda makes another environment, and would have ended this one later.
         assert call.started is not None and call.finished is not None and call.finished < call.started + TIME
         async with stock(api, folder):

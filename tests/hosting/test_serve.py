@@ -176,7 +176,7 @@ class Server:
     def started(self, workers: int) -> None:
         """Wait until that many have started up."""
         while self.process.poll() is None and (not self.log.exists() or self.steps().count("start") < workers):
-            time.sleep(0.01)
+            time.sleep(0.01)  # Nobody announces it but that file.
 
     def steps(self) -> list[str]:
         return [line.split()[0] for line in self.log.read_text().splitlines()]

@@ -97,7 +97,7 @@ def until(read: Callable[[], Any], *statuses: str) -> Any:
     deadline = time.monotonic() + PATIENCE
     while (found := read()).status not in statuses:
         assert time.monotonic() < deadline, found
-        time.sleep(0.02)
+        time.sleep(0.02)  # A client can only poll.
     return found
 
 

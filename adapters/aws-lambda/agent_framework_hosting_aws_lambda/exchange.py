@@ -72,7 +72,7 @@ class Invocation(Exchange):
         try:
             await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            self._failure = error
+            self._failure = error  # `answer` raises it, outside of the loop.
         finally:
             if not self._stuck:  # Otherwise the loop turns for something else by now.
                 loop.stop()

@@ -121,6 +121,7 @@ class LambdaHandler:
             self._give_up(stuck)
             raise
         except Exception:
+            # The request has failed, and Lambda is told; what was accepted is worked on all the same.
             self._work(budget)
             raise
         self._work(budget)

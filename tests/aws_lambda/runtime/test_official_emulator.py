@@ -35,7 +35,7 @@ async def hang(request):
 async def stuck(request):
     note("is stuck")
     import time
-    time.sleep(60)
+    time.sleep(60)  # Blocks the loop: only Lambda itself can end that.
 async def stream(request):
     async def parts():
         yield "é"

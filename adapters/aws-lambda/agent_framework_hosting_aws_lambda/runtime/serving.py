@@ -77,6 +77,7 @@ class Serving:
             if self.function.owes_work():
                 await self.function.work(budget)
         except Exception as error:
+            # The caller has his answer, and the next invocation is not to suffer.
             logger.error("The work after the response failed: %s", message_of(error), exc_info=error)
         finally:
             forget_ids()
