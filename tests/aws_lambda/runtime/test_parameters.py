@@ -118,6 +118,24 @@ def test_a_version_is_named_as_ssm_does_it(ssm: Any, monkeypatch: pytest.MonkeyP
     assert os.environ["OLD"] == "older"
 
 
+def test_a_version_does_not_stand_for_the_parameter_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SSM answers, which moto does not: with the selector (SSM API, Parameter)."""
+
+    class Ssm:
+        def get_parameters(self, **asked: Any) -> dict[str, Any]:
+            newest = {"Name": "/bot/keys", "ARN": "arn:k", "Version": 3, "Value": "newest"}
+            return {"Parameters": [newest, {**newest, "Version": 1, "Selector": ":1", "Value": "first"}]}
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("agent_framework_hosting_aws_lambda.runtime.parameters.make_client", lambda *_, **__: Ssm())
+    for name in ("FIRST", "NEWEST"):
+        monkeypatch.setenv(name, "")
+    given(monkeypatch, "FIRST=/bot/keys:1 NEWEST=/bot/keys")
+    set_parameters()
+    assert (os.environ["FIRST"], os.environ["NEWEST"]) == ("first", "newest")
+
+
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -81,10 +81,12 @@ def fetched(names: Sequence[str]) -> Mapping[str, str]:
             asked = [*names[start : start + AT_ONCE]]
             answer: dict[str, Any] = ssm.get_parameters(Names=asked, WithDecryption=True)
             for each in answer.get("Parameters", ()):
-                # Whatever it was asked for by, the answer has its name, its ARN, and the version or label apart.
+                # Whatever it was asked for by, the answer has its name and its ARN, and apart from them the version or
+                # label if there was one: the parameter without it may have been asked for, too.
+                selector = each.get("Selector", "").lstrip(":")
+                endings = [f":{selector}"] if selector else ["", f":{each.get('Version')}"]
                 for called in (each["Name"], each.get("ARN", "")):
-                    for selector in ("", f":{each.get('Version')}", ":" + each.get("Selector", "").lstrip(":")):
-                        values[called + selector] = each["Value"]
+                    values |= {called + ending: each["Value"] for ending in endings}
     except (BotoCoreError, ClientError, ValueError) as error:
         refuse(names, error)
     finally:
